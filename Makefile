@@ -1,0 +1,60 @@
+# Every target sets itself up from nothing: Python 3.11 or newer is all it needs (and uv, where it is there, is used).
+# The tools run in .venv; `make` makes it, mends it, and leaves it alone where nothing has changed.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs pins clean
+
+SHELL := /bin/sh
+BIN := .venv/bin
+ARGS ?=
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Make the example's videos with the simulator, into demo/: no key, no money
+	@scripts/setup.sh run
+	$(BIN)/kling-async run examples/manifest.csv --out demo --simulate $(ARGS)
+
+test: ## Run the tests with their coverage (ARGS="-k name" narrows them)
+	@scripts/setup.sh dev
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: lint format types floors tree ## Judge the code without running it (-k: go on after a failure)
+
+lint: tools
+	$(BIN)/python -m ruff check --output-format concise .
+
+format: tools
+	$(BIN)/python -m ruff format --check .
+
+types: tools
+	$(BIN)/python -m mypy
+
+floors: tools
+	$(BIN)/lint-imports --no-cache
+
+tree: tools
+	$(BIN)/python scripts/check_tree.py
+
+.PHONY: lint format types floors tree tools
+tools:
+	@scripts/setup.sh dev
+
+bench: ## Run every benchmark (ARGS="polls" runs those whose names contain it)
+	@scripts/setup.sh dev
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: ## Build the documentation, strictly, into site/
+	@scripts/setup.sh docs
+	@if $(BIN)/zensical build --clean --strict; then code=0; else code=1; fi; rm -rf .cache; exit $$code
+
+pins: ## Pin the newest development and documentation tools (needs uv)
+	uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url \
+		--group dev --extra video --extra progress --output-file requirements/dev.txt pyproject.toml
+	uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url \
+		--constraint requirements/dev.txt --group docs --output-file requirements/docs.txt
+
+clean: ## Remove what the other targets made, .venv apart
+	rm -rf demo site build dist htmlcov .coverage .coverage.* .cache .hypothesis .import_linter_cache .make \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name .git -prune -o -type d -name __pycache__ -exec rm -rf {} +
