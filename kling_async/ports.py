@@ -1,0 +1,276 @@
+"""The doors to the outside, as protocols. What stands behind them is `kling_async.adapters`.
+
+A door moves data and decides nothing. Each has a contract suite in the tests that runs against every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kling_async.rules.images import ImageFacts
+    from kling_async.types.exchange import HttpCall, HttpReply
+    from kling_async.types.outcome import Tally
+    from kling_async.types.record import Record
+    from kling_async.types.request import ImageSource
+
+
+class Clock(Protocol):
+    """The wall's clock. Durations inside a process are the loop's."""
+
+    def wall(self) -> float:
+        """Return Unix seconds."""
+        ...
+
+
+class Download(Protocol):
+    """An answer of a file host that is still coming in."""
+
+    status: int
+    """The HTTP status."""
+    headers: Mapping[str, str]
+    """Headers, their names in lower case."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            AnswerLost: The connection broke, or no byte came for too long.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """HTTP. Follows no redirect, tries nothing twice, and gives the key to the service's own address only."""
+
+    async def send(self, call: HttpCall) -> HttpReply:
+        """Send one call to the service, with the key, and read the whole answer.
+
+        Raises:
+            NotSent: The service surely did not get the whole request.
+            AnswerLost: It may have.
+            ProtocolViolation: The answer is larger than 1 MiB.
+        """
+        ...
+
+    def fetch(
+        self, url: str, *, headers: Mapping[str, str], stall_after: float
+    ) -> AbstractAsyncContextManager[Download]:
+        """Open a file host's answer, without the key.
+
+        Raises:
+            NotSent: No connection came about.
+            AnswerLost: The connection broke before the answer's head.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Journal(Protocol):
+    """The truth: every row and its stage, durable. A call returns when what it wrote survives a crash."""
+
+    async def open(self) -> None:
+        """Open it, and take the folder.
+
+        Raises:
+            JournalLocked: Another run holds it.
+            JournalTooNew: A newer version wrote it.
+            JournalError: It cannot be read or written.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is waiting, and let go."""
+        ...
+
+    async def enrol(self, planned: Sequence[Record]) -> list[Record | Exception]:
+        """Take rows in, and return each as the journal knows it, in order.
+
+        A new key is written as it comes. A known one keeps its stage; was it edited, it is replaced where no money
+        stands behind it (PLANNED, FAILED), and is a `RequestChanged` in the answer where some does.
+        """
+        ...
+
+    async def save(self, record: Record) -> None:
+        """Write a record's new state.
+
+        Raises:
+            JournalError: It could not be written, or its generation id belongs to another row.
+        """
+        ...
+
+    async def intend(self, record: Record, *, ceiling: int | None) -> None:
+        """Write a SUBMITTING record, unless spent + held + its price would pass the ceiling; one transaction.
+
+        Raises:
+            BudgetExceeded: It would; nothing was written.
+        """
+        ...
+
+    async def get(self, key: str) -> Record | None:
+        """Return one row."""
+        ...
+
+    async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that money stands behind and that are not DONE, with their numbers, in order.
+
+        Args:
+            after: The number of the last row already read; 0 to begin.
+            limit: How many at the most.
+        """
+        ...
+
+    async def failed(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next FAILED rows, with their numbers, in order."""
+        ...
+
+    async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows of any stage, with their numbers, in order."""
+        ...
+
+    async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that became DONE, with their number in the order of their ends.
+
+        Args:
+            order: The number of the last one already read; 0 to begin.
+            limit: How many at the most.
+        """
+        ...
+
+    async def tally(self) -> Tally:
+        """Return the rows by stage, and their money."""
+        ...
+
+    async def note(self, name: str, value: str | None = None) -> str | None:
+        """Remember a fact about the job, or (without a value) return it."""
+        ...
+
+
+class StagedVideo(Protocol):
+    """A video on its way to the disk, under a temporary name. Leaving its block without a commit removes it."""
+
+    size: int
+    """Bytes written so far."""
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The disk refused otherwise.
+        """
+        ...
+
+    async def restart(self) -> None:
+        """Throw away what was written, and begin again."""
+        ...
+
+    async def commit(self) -> Path:
+        """Make the bytes durable, give them their final name, and return it. Replaces what stood there."""
+        ...
+
+
+class VideoStore(Protocol):
+    """Where videos lie. Nothing but whole files ever stands under a final name."""
+
+    def stage(self, name: str) -> AbstractAsyncContextManager[StagedVideo]:
+        """Begin a video under a temporary name beside its final one."""
+        ...
+
+    async def holds(self, name: str, *, size: int, sha256: str) -> bool:
+        """Tell whether a file with that digest stands under the name."""
+        ...
+
+    def path(self, name: str) -> Path:
+        """Return where the name lies."""
+        ...
+
+    async def clean(self) -> int:
+        """Remove what earlier processes left under temporary names; return how many."""
+        ...
+
+
+class Images(Protocol):
+    """Facts and bytes of local images."""
+
+    async def facts(self, source: ImageSource) -> ImageFacts:
+        """Read format and size from the first bytes.
+
+        Raises:
+            InvalidRequest: There is no such file, or it is no image.
+        """
+        ...
+
+    async def size(self, source: ImageSource) -> int:
+        """Return the image's size in bytes."""
+        ...
+
+    async def mime(self, source: ImageSource) -> str:
+        """Return the image's media type, by its first bytes."""
+        ...
+
+    async def digest(self, source: ImageSource) -> str:
+        """Return the digest of an image's bytes, or of a URL's text."""
+        ...
+
+    async def keep(self, source: ImageSource) -> ImageSource:
+        """Store bytes beside the journal, once each, and return the source that names them.
+
+        URLs and paths come back as they are.
+        """
+        ...
+
+    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+        """Yield the image as base64, in pieces.
+
+        Raises:
+            NotSent: The image changed its size meanwhile, or cannot be read: the body was not finished.
+        """
+        ...
+
+
+class Results(Protocol):
+    """The metadata and the failures beside the videos: a view of the journal, made good from it after a crash."""
+
+    async def resume(self, position: str | None) -> int:
+        """Cut the metadata back to a noted position, and return the number of the last row that it then holds.
+
+        Args:
+            position: What `add` returned last and the journal noted; None where nothing was noted. Where the file does
+                not reach that far (it was deleted, or edited), it is begun again: the answer is 0.
+        """
+        ...
+
+    async def add(self, done: Sequence[tuple[int, Record, Path]]) -> str:
+        """Append one line for each row that is DONE: its number in the order of ends, the record, where its video lies.
+
+        Returns:
+            The position to note in the journal.
+        """
+        ...
+
+    async def write_failures(self, failures: Iterable[Record]) -> int:
+        """Replace the list of failed and set-aside rows, by a temporary name and a rename; return how many.
+
+        No file stands where the list is empty.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the files."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told of every change of a record, right after it was saved. Must not wait and must not raise."""
+
+    def changed(self, before: Record, after: Record) -> None:
+        """Take note of one saved change."""
+        ...

@@ -1,0 +1,1 @@
+"""What follows: pure functions and small state machines; no loop, clock, dice, file or socket."""

@@ -1,0 +1,34 @@
+"""Kling's own rules on a request's fields, which surface as a failed job after acceptance if nobody checks first.
+
+The service enforces them, not we: a caller may switch these checks off, and then hears it from the service. What the
+pictures themselves must be is `kling_async.rules.images`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kling_async.errors import Issue
+from kling_async.types.request import ImageToVideo
+
+MAX_PROMPT = 2500
+"""Characters of a prompt, and of a negative prompt."""
+
+
+def check_fields(request: ImageToVideo) -> list[Issue]:
+    """Return every rule that a request breaks, with its field and what to do."""
+    return list(_broken(request))
+
+
+def _broken(request: ImageToVideo) -> Iterable[Issue]:
+    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        if text is not None and len(text) > MAX_PROMPT:
+            yield Issue(name, f"has {len(text)} characters; the model takes at most {MAX_PROMPT}")
+    masks = [name for name in ("static_mask", "dynamic_masks") if getattr(request, name)]
+    if request.tail_image is not None and masks:
+        yield Issue("tail_image", f"cannot go together with {' and '.join(masks)}: leave one out")
+    if "camera_control" in request.extra and (request.tail_image is not None or masks):
+        yield Issue("extra", "camera_control cannot go together with a tail image or masks")
+    if request.duration != 5 and (request.tail_image is not None or masks):
+        used = "a tail image" if request.tail_image is not None else "masks"
+        yield Issue("duration", f"must be 5 with {used}")

@@ -1,0 +1,26 @@
+"""An error <-> the trouble that a record keeps of it. Nothing is decided here."""
+
+from __future__ import annotations
+
+from kling_async import errors
+from kling_async.errors import AnswerLost, KlingError
+from kling_async.types.record import Record, Trouble
+
+
+def trouble_of(error: KlingError) -> Trouble:
+    """Return what a record keeps of an error."""
+    return Trouble(type(error).__name__, str(error))
+
+
+def error_of_record(record: Record) -> KlingError | None:
+    """Return the error that a record's trouble stands for; None where it has none."""
+    trouble = record.trouble
+    if trouble is None:
+        return None
+    if trouble.kind == AnswerLost.__name__:
+        return AnswerLost(trouble.message, client_request_id=record.client_request_id)
+    kind = getattr(errors, trouble.kind, KlingError)
+    known = isinstance(kind, type) and issubclass(kind, KlingError)
+    error: KlingError = (kind if known else KlingError)(trouble.message)
+    error.generation_id = record.generation_id
+    return error

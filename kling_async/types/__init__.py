@@ -1,0 +1,1 @@
+"""What is: frozen values and their validation, nothing else. They never wait, read, write or ask the time."""

@@ -1,0 +1,153 @@
+"""What the caller gets: a file, an outcome for each row, a report for the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from kling_async.errors import KlingError
+    from kling_async.types.record import Stage
+    from kling_async.types.request import ImageToVideo
+
+CREDITS_PER_USD = 2_000_000
+"""The service's own rate."""
+
+
+def usd(credits_: int) -> float:
+    """Return whole credits as USD."""
+    return credits_ / CREDITS_PER_USD
+
+
+@frozen
+class VideoFile:
+    """A whole video on the local disk."""
+
+    path: Path
+    """Where it stands."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex digest of the bytes."""
+    generation_id: str | None = None
+    """The generation it came from."""
+    seconds: float | None = None
+    """Its length, where the file tells."""
+
+
+@frozen
+class Outcome:
+    """How one row ended, or why it was set aside."""
+
+    key: str
+    """The row's key."""
+    stage: Stage
+    """DONE, FAILED, or where a row that was set aside stands."""
+    request: ImageToVideo
+    """What was asked for."""
+    path: Path | None = None
+    """The video, when it is done."""
+    error: KlingError | None = None
+    """Why there is none."""
+    generation_id: str | None = None
+    """The generation, where one was bought."""
+    size: int | None = None
+    """Bytes of the video."""
+    sha256: str | None = None
+    """Digest of the video."""
+    seconds: float | None = None
+    """Length of the video."""
+    credits: int | None = None
+    """Whole credits charged, or still held."""
+    resumed: bool = False
+    """Whether it was done before this run began."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the video is there."""
+        return self.path is not None
+
+    @property
+    def carry(self) -> Mapping[str, object]:
+        """The caller's own data, as it was given with the request."""
+        return self.request.carry
+
+
+@frozen
+class Tally:
+    """The journal's rows by stage, and their money; kept by the journal itself."""
+
+    planned: int = 0
+    """Rows not yet bought."""
+    submitting: int = 0
+    """Rows whose POST may be out."""
+    uncertain: int = 0
+    """Rows whose POST's answer is lost."""
+    submitted: int = 0
+    """Rows bought and not yet finished."""
+    rendered: int = 0
+    """Rows finished at the service and not yet here."""
+    done: int = 0
+    """Rows with their video."""
+    failed: int = 0
+    """Rows that ended without one."""
+    spent: int = 0
+    """Whole credits of finished generations."""
+    held: int = 0
+    """Whole credits of those that may yet be charged."""
+    bytes: int = 0
+    """Bytes of the videos that are here."""
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.done + self.failed + self.uncertain + self.pending
+
+    @property
+    def pending(self) -> int:
+        """Rows on their way or waiting, set-aside ones with an id too."""
+        return self.planned + self.submitting + self.submitted + self.rendered
+
+
+@frozen
+class BatchReport:
+    """How a run ended."""
+
+    tally: Tally
+    """The rows by stage, and their money."""
+    out: Path
+    """The folder."""
+    seconds: float
+    """How long this run took."""
+    submits: int = 0
+    """POSTs of this run."""
+    polls: int = 0
+    """Polls of this run."""
+    duplicates: int = 0
+    """Rows that share another row's generation; they count as done too."""
+    fresh: int = 0
+    """Videos that this run brought."""
+    stopped: KlingError | None = None
+    """Why submitting stopped before the rows did; None where it did not."""
+
+    def summary(self) -> dict[str, object]:
+        """Return the summary's fields by their documented names; money in USD, time in seconds."""
+        return {
+            "rows": self.tally.rows,
+            "done": self.tally.done,
+            "failed": self.tally.failed,
+            "uncertain": self.tally.uncertain,
+            "pending": self.tally.pending,
+            "duplicates": self.duplicates,
+            "spent_usd": round(usd(self.tally.spent), 6),
+            "held_usd": round(usd(self.tally.held), 6),
+            "bytes": self.tally.bytes,
+            "polls": self.polls,
+            "submits": self.submits,
+            "seconds": round(self.seconds, 3),
+            "out": str(self.out),
+        }

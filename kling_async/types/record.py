@@ -1,0 +1,217 @@
+"""One row of a job, its stages, and the events that move it.
+
+Values only: which event leads where is `kling_async.rules.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+from attrs import frozen
+
+from kling_async.types.request import ImageToVideo
+
+
+class Stage(enum.StrEnum):
+    """Where a row stands."""
+
+    PLANNED = "planned"
+    """Nothing was bought."""
+    SUBMITTING = "submitting"
+    """The intent is written; a POST may be out."""
+    UNCERTAIN = "uncertain"
+    """A POST was out and its answer is lost: something may have been bought."""
+    SUBMITTED = "submitted"
+    """Bought: the generation's id is known."""
+    RENDERED = "rendered"
+    """Finished at the service; its video is not yet here."""
+    DONE = "done"
+    """The whole video stands under its final name."""
+    FAILED = "failed"
+    """Ended without a video; nothing was charged."""
+
+
+@frozen
+class Trouble:
+    """Why a row failed, or was set aside."""
+
+    kind: str
+    """The error's class: `GenerationFailed`."""
+    message: str
+    """What happened, and what to do next."""
+
+
+@frozen
+class Record:
+    """One row, as the journal keeps it."""
+
+    key: str
+    """The caller's key, or the digest of the row as written. Unique in the journal."""
+    name: str
+    """Where its video lies, relative to the folder of videos: `KEY.mp4`. Unique in the journal."""
+    request: ImageToVideo
+    """What was asked for."""
+    written: str
+    """The digest of the row as written: tells an edited row."""
+    stage: Stage = Stage.PLANNED
+    """Where it stands."""
+    content: str | None = None
+    """The digest of what is sent, images by their bytes; known from the first intent on."""
+    attempt: int = 0
+    """POSTs made so far."""
+    client_request_id: str | None = None
+    """The id of the last POST."""
+    sent_at: float | None = None
+    """When the last POST left, in wall-clock seconds."""
+    generation_id: str | None = None
+    """The generation, once bought. Unique in the journal."""
+    credits: int | None = None
+    """Whole credits held for it, or charged once it is rendered; None where nobody told."""
+    trouble: Trouble | None = None
+    """Why it failed, or was set aside; None on the way."""
+    size: int | None = None
+    """Bytes of the video, from before it is given its name."""
+    sha256: str | None = None
+    """Digest of the video, from before it is given its name."""
+    seconds: float | None = None
+    """Length of the video as the file tells it."""
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether it waits for a person: neither done nor failed, and not on its way."""
+        return self.trouble is not None and self.stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.UNCERTAIN}
+
+
+@frozen
+class Intended:
+    """The intent to POST: written before the POST leaves."""
+
+    client_request_id: str
+    """The id that the POST will carry."""
+    at: float
+    """Wall-clock seconds."""
+    content: str
+    """Digest of what is sent."""
+    credits: int | None = None
+    """The price to hold; None where nobody told."""
+
+
+@frozen
+class Unsent:
+    """Surely no job was made; the row may be submitted again."""
+
+
+@frozen
+class Accepted:
+    """The service took it: bought."""
+
+    generation_id: str
+    """The generation's id."""
+    credits: int | None = None
+    """What the service holds for it, where it told."""
+
+
+@frozen
+class Refused:
+    """The request itself is wrong: nothing was bought, and asking again will not help."""
+
+    trouble: Trouble
+    """The reason."""
+
+
+@frozen
+class Lost:
+    """The answer to a POST is lost: something may have been bought."""
+
+
+@frozen
+class Unbought:
+    """The service's log shows that the lost POST bought nothing."""
+
+
+@frozen
+class Resubmitted:
+    """Its owner says to buy an uncertain row again, at the risk of paying twice."""
+
+
+@frozen
+class Unfound:
+    """Looked for long enough in the service's log, and not found: set aside."""
+
+    trouble: Trouble
+    """What was looked for."""
+
+
+@frozen
+class Rendered:
+    """The video is finished at the service."""
+
+    credits: int | None = None
+    """What was charged, where the service told."""
+
+
+@frozen
+class Failed:
+    """The service tried and could not. Free."""
+
+    trouble: Trouble
+    """The service's reason."""
+
+
+@frozen
+class Overdue:
+    """Watched for long enough and not finished: set aside, with its id."""
+
+    trouble: Trouble
+    """How long."""
+
+
+@frozen
+class Verified:
+    """A whole video lies beside its final name; written before the rename."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Digest of the bytes."""
+    seconds: float | None = None
+    """Its length, where the file tells."""
+
+
+@frozen
+class Stored:
+    """The video stands under its final name."""
+
+
+@frozen
+class Unstored:
+    """The video is made but cannot be stored for now: set aside, with its id."""
+
+    trouble: Trouble
+    """Why."""
+
+
+@frozen
+class Retried:
+    """A failed row is to be tried again. The only way from an end back to the start, and it is free."""
+
+
+Event: TypeAlias = (
+    Intended
+    | Unsent
+    | Accepted
+    | Refused
+    | Lost
+    | Unbought
+    | Resubmitted
+    | Unfound
+    | Rendered
+    | Failed
+    | Overdue
+    | Verified
+    | Stored
+    | Unstored
+    | Retried
+)
+"""Everything that can happen to a record."""
