@@ -1,0 +1,1 @@
+"""The doors: one outside thing per file; nothing is decided here."""

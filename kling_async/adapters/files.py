@@ -1,0 +1,222 @@
+"""Videos on the local disk: each grows under a temporary name beside its final one, and takes that when it is whole.
+
+Nothing is decided here: whether the bytes are a video, and whether to try again, is for others to say. This room must
+never touch the disk on the loop's thread, nor leave anything but a whole file under a final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from kling_async.adapters.disk import (
+    NEW_FILE,
+    describe,
+    is_full,
+    is_temporary,
+    make_folder,
+    open_regular,
+    sync_folder,
+    temporary_name,
+    write_all,
+)
+from kling_async.adapters.threads import Threads
+from kling_async.errors import DiskFull, DownloadError
+
+
+class LocalVideoStore:
+    """Videos below one folder, which is made when the first one is staged.
+
+    Args:
+        folder: Where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._threads = Threads("kling-files", 8)
+        self._live: set[Path] = set()
+
+    @asynccontextmanager
+    async def stage(self, name: str) -> AsyncIterator[LocalStagedVideo]:
+        """Begin a video under a temporary name beside its final one.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The folder cannot be written.
+        """
+        part = _Part(self.path(name))
+        self._live.add(part.path)
+        try:
+            await self._threads.finish(part.open)
+            yield LocalStagedVideo(part, self._threads)
+        finally:
+            try:
+                if not part.over:
+                    await self._threads.finish(part.discard)
+            finally:
+                self._live.discard(part.path)
+
+    async def holds(self, name: str, *, size: int, sha256: str) -> bool:
+        """Tell whether a file with that digest stands under the name; one that cannot be read is none."""
+        return await self._threads.ask(partial(_holds, self.path(name), size, sha256))
+
+    def path(self, name: str) -> Path:
+        """Return where the name lies.
+
+        Raises:
+            ValueError: The name leads out of the folder.
+        """
+        pure = PurePosixPath(name)
+        if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+            raise ValueError(f"{name!r} is no name below {self._folder}")
+        return self._folder.joinpath(*pure.parts)
+
+    async def clean(self) -> int:
+        """Remove what earlier processes left under temporary names; return how many.
+
+        Call it where the folder is this process's own: another's unfinished videos look the same.
+        """
+        return await self._threads.finish(self._clean)
+
+    async def aclose(self) -> None:
+        """Let the threads go."""
+        self._threads.close()
+
+    def _clean(self) -> int:
+        removed = 0
+        for folder, _, names in os.walk(self._folder):
+            for path in (Path(folder, name) for name in names if is_temporary(name)):
+                if path not in self._live:
+                    with suppress(OSError):
+                        path.unlink()
+                        removed += 1
+        return removed
+
+
+class LocalStagedVideo:
+    """A video under its temporary name; `LocalVideoStore.stage` makes it.
+
+    Each call takes effect as a whole or not at all, also when it fails or is cancelled, and `size` tells which: a
+    download goes on from there.
+    """
+
+    def __init__(self, part: _Part, threads: Threads) -> None:
+        self._part = part
+        self._threads = threads
+        self.size = 0
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append, in one hand-over.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The disk refused otherwise.
+        """
+        try:
+            await self._threads.finish(partial(self._part.write, pieces))
+        finally:
+            self.size = self._part.size
+
+    async def restart(self) -> None:
+        """Throw away what was written, and begin again."""
+        try:
+            await self._threads.finish(self._part.restart)
+        finally:
+            self.size = self._part.size
+
+    async def commit(self) -> Path:
+        """Make the bytes durable, give them their final name, and return it. Replaces what stood there.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The disk refused otherwise.
+        """
+        return await self._threads.finish(self._part.commit)
+
+
+class _Part:
+    """The file itself, used on threads. Its lock keeps the work in order for a caller that left before its end."""
+
+    def __init__(self, final: Path) -> None:
+        self.path = final.with_name(temporary_name(final.name))
+        self.size = 0
+        self.over = False
+        self._final = final
+        self._handle: int | None = None
+        self._lock = Lock()
+
+    def open(self) -> None:
+        with self._lock, _told(self._final):
+            if self.over:
+                return
+            try:
+                self._handle = os.open(self.path, NEW_FILE, 0o666)
+            except FileNotFoundError:
+                make_folder(self.path.parent)
+                self._handle = os.open(self.path, NEW_FILE, 0o666)
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        with self._lock, _told(self._final):
+            handle = self._opened()
+            os.lseek(handle, self.size, os.SEEK_SET)
+            self.size += write_all(handle, pieces)
+
+    def restart(self) -> None:
+        with self._lock, _told(self._final):
+            os.ftruncate(self._opened(), 0)
+            self.size = 0
+
+    def commit(self) -> Path:
+        with self._lock, _told(self._final):
+            handle = self._opened()
+            os.ftruncate(handle, self.size)
+            os.fsync(handle)
+            self._handle = None
+            os.close(handle)
+            self.path.replace(self._final)
+            self.over = True
+            sync_folder(self._final.parent)
+        return self._final
+
+    def discard(self) -> None:
+        with self._lock, suppress(OSError):
+            if self.over:
+                return
+            self.over = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    os.close(self._handle)
+                self._handle = None
+            self.path.unlink(missing_ok=True)
+
+    def _opened(self) -> int:
+        if self._handle is None:
+            raise RuntimeError(f"{self._final}: the staging of this video is over")
+        return self._handle
+
+
+@contextmanager
+def _told(final: Path) -> Iterator[None]:
+    """Say what the disk's refusal means."""
+    try:
+        yield
+    except OSError as error:
+        advice = "run again: the video is fetched again, not bought again"
+        if is_full(error):
+            raise DiskFull(f"there is no room for {final} ({describe(error)}): make room and {advice}") from error
+        raise DownloadError(f"{final} cannot be written ({describe(error)}): mend that and {advice}") from error
+
+
+def _holds(path: Path, size: int, sha256: str) -> bool:
+    try:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                return False
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
+    except OSError:
+        return False

@@ -1,0 +1,226 @@
+"""HTTP through aiohttp: the only client-side import of it.
+
+Moves calls and bytes, and tells apart what surely was not received from what may have been. It follows no redirect,
+keeps no cookie, and tries nothing twice. The key goes to the service's own address, in `send`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from kling_async._version import __version__
+from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
+from kling_async.types.exchange import HttpCall, HttpReply
+from kling_async.types.request import ImageSource
+
+MAX_REPLY: Final = 1024 * 1024
+"""Bytes of an answer that are read at the most."""
+
+_NEVER_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientProxyConnectionError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+)
+
+
+class Encoder(Protocol):
+    """Encodes a local image, as `kling_async.ports.Images` does."""
+
+    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+        """Yield the image as base64, in pieces."""
+        ...
+
+
+class HttpTransport:
+    """The service's calls and the file host's bytes.
+
+    Args:
+        base_url: The service's address; a path in it is kept.
+        api_key: The bearer key.
+        images: What encodes local images.
+        connect_timeout: Seconds to open a connection.
+    """
+
+    def __init__(self, base_url: str, api_key: str, images: Encoder, *, connect_timeout: float) -> None:
+        self._base = base_url
+        self._authorization = {"Authorization": f"Bearer {api_key}"}
+        self._images = images
+        self._connect_timeout = connect_timeout
+        self._reused: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        self._proxies = getproxies()
+
+    async def send(self, call: HttpCall) -> HttpReply:
+        """Send one call to the service, with the key, and read the whole answer."""
+        body = _Body(call, self._images)
+        headers = {**dict(call.headers), **self._authorization}
+        if call.body:
+            headers["Content-Length"] = str(call.content_length)
+        timeout = aiohttp.ClientTimeout(total=call.timeout, sock_connect=self._connect_timeout)
+        url = self._url(call)
+        try:
+            async with self._session(fresh=call.fresh_connection).request(
+                call.method,
+                url,
+                headers=headers,
+                data=body.pieces() if call.body else None,
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=self._proxy_for(url),
+            ) as response:
+                content = await _read_bounded(response)
+                return HttpReply(response.status, _lower(response.headers), content)
+        except _NEVER_SENT as error:
+            raise NotSent(f"{url.host} cannot be reached: {_words(error)}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._lost(call, body, url, error) from error
+
+    def _lost(self, call: HttpCall, body: _Body, url: URL, error: Exception) -> KlingError:
+        """Tell a body that was not finished from an answer that did not come."""
+        if body.error is not None:
+            return body.error if isinstance(body.error, KlingError) else NotSent(f"the body broke off: {body.error}")
+        if not body.finished:
+            return NotSent(f"the connection to {url.host} ended before the request was out: {_words(error)}")
+        if isinstance(error, TimeoutError):
+            return AnswerLost(f"no answer from {url.host} to {call.method} within {call.timeout:g} s")
+        return AnswerLost(f"the connection to {url.host} ended before the answer: {_words(error)}")
+
+    @asynccontextmanager
+    async def fetch(self, url: str, *, headers: Mapping[str, str], stall_after: float) -> AsyncIterator[HttpDownload]:
+        """Open a file host's answer, without the key."""
+        target = URL(url, encoded=url.isascii())
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=stall_after)
+        try:
+            response = await self._session(fresh=False).get(
+                target,
+                headers={"Accept-Encoding": "identity", **headers},
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=self._proxy_for(target),
+            )
+        except _NEVER_SENT as error:
+            raise NotSent(f"{target.host} cannot be reached: {_words(error)}") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise AnswerLost(f"{target.host} gave no answer: {_words(error)}") from error
+        try:
+            yield HttpDownload(response)
+        finally:
+            # Not released: a download that was cut short must not be drained.
+            response.close()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for session in (self._reused, self._fresh):
+            if session is not None:
+                await session.close()
+
+    def _url(self, call: HttpCall) -> URL:
+        query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)
+        try:
+            return URL(f"{self._base}{call.path}{'?' * bool(query)}{query}", encoded=self._base.isascii())
+        except ValueError as error:
+            raise ConfigurationError(f"base_url {self._base!r} is not an address: {error}") from None
+
+    def _proxy_for(self, url: URL) -> str | None:
+        """Return the proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`)."""
+        if not self._proxies or proxy_bypass(url.authority):
+            return None
+        return self._proxies.get(url.scheme) or self._proxies.get("all")
+
+    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """Return the session of connections that are reused, or of those that are not; made on first use."""
+        session = self._fresh if fresh else self._reused
+        if session is None:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True)
+                if fresh
+                else aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"kling-async/{__version__}"},
+            )
+            if fresh:
+                self._fresh = session
+            else:
+                self._reused = session
+        return session
+
+
+class HttpDownload:
+    """An answer of a file host that is still coming in."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = _lower(response.headers)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        try:
+            async for piece in self._response.content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise AnswerLost(f"the download broke off: {_words(error)}") from error
+
+
+class _Body:
+    """The parts of a body in order, and whether the last of them was asked for."""
+
+    def __init__(self, call: HttpCall, images: Encoder) -> None:
+        self._parts = call.body
+        self._images = images
+        self.finished = not call.body
+        self.error: Exception | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body. Once the last piece was asked for, the service may have all of it."""
+        try:
+            for number, part in enumerate(self._parts, 1):
+                if isinstance(part, bytes):
+                    self.finished = number == len(self._parts)
+                    yield part
+                else:
+                    async for piece in self._images.encoded(part.source, part.size):
+                        yield piece
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    if response.content_length is not None and response.content_length <= MAX_REPLY:
+        return await response.read()
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > MAX_REPLY:
+            raise ProtocolViolation(
+                "the answer is larger than 1 MiB",
+                excerpt=bytes(content[:200]).decode("utf-8", "replace"),
+                status=response.status,
+                request_id=response.headers.get("x-request-id"),
+            )
+    return bytes(content)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _words(error: BaseException) -> str:
+    """Return an error's text without the query of any URL in it: a signed one is a secret."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status} {error.message}"
+    text = str(error) or type(error).__name__
+    if isinstance(error, asyncio.TimeoutError):
+        return "timed out"
+    return " ".join(word.partition("?")[0] for word in text.split())

@@ -1,0 +1,105 @@
+"""One image file as base64, piece by piece, so that no image stands whole in memory.
+
+This room must never let the last piece go of a file that changed since the first: the service would buy a video of a
+picture that nobody has.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO, FileIO
+from threading import Lock
+from typing import Final
+
+from kling_async.adapters.disk import describe
+from kling_async.errors import NotSent
+
+PIECE: Final = 192 * 1024
+"""Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded."""
+
+
+class ImageReader:
+    """Reads and encodes one file. Its calls block: threads make them. Its lock lets it be closed at any moment.
+
+    Args:
+        name: What messages call it.
+        opened: Opens it, at the first piece.
+        size: Bytes that it must have, at the first piece and at the last.
+    """
+
+    def __init__(self, name: str, opened: Callable[[], FileIO], size: int) -> None:
+        self.left = size
+        self.closed = False
+        self._name = name
+        self._open = opened
+        self._size = size
+        self._file: FileIO | None = None
+        self._modified = 0
+        self._lock = Lock()
+
+    def next_piece(self) -> bytes:
+        """Return the next piece as base64, the last one only where the file is as it was at the first; none if closed.
+
+        Raises:
+            NotSent: The file changed, or cannot be read.
+        """
+        with self._lock, self._told():
+            if self.closed:
+                return b""
+            if self._file is None:
+                self._file = self._open()
+                self._modified = self._check(self._file)
+            data = read_exactly(self._file, min(PIECE, self.left))
+            self.left -= len(data)
+            if self.left == 0:
+                self._end(self._file)
+            elif len(data) < PIECE:
+                raise self._changed()
+            return base64.b64encode(data)
+
+    def close(self) -> None:
+        """Close the file, once no piece is being read."""
+        with self._lock:
+            self.closed = True
+            if self._file is not None:
+                self._file.close()
+
+    def _end(self, file: FileIO) -> None:
+        if self._check(file) != self._modified:
+            raise self._changed()
+        self.closed = True
+        file.close()
+
+    def _check(self, file: FileIO) -> int:
+        """Return when the file was modified last."""
+        status = os.fstat(file.fileno())
+        if status.st_size != self._size:
+            raise self._changed()
+        return status.st_mtime_ns
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise NotSent(
+                f"{self._name} cannot be read ({describe(error)}): the request was not finished; mend that and "
+                "send it again"
+            ) from error
+
+    def _changed(self) -> NotSent:
+        return NotSent(
+            f"{self._name} changed while it was sent (it had {self._size:,} bytes): the request was not "
+            "finished; leave the file alone and send it again"
+        )
+
+
+def read_exactly(file: FileIO | BytesIO, count: int) -> bytes:
+    """Read so many bytes, or to the end."""
+    data = file.read(count)
+    while len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return data

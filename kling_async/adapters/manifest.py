@@ -1,0 +1,269 @@
+"""A manifest (CSV, TSV, JSONL) -> requests, lazily: one row in memory at a time.
+
+Everything here blocks: it is read on a thread of its caller's. A row's faults are told all at once, by line and
+column, and the next row is read. This room must never guess: what cannot be read for sure is an error, since every
+row costs money.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+from attrs import frozen
+
+from kling_async.adapters.columns import Columns, read_columns
+from kling_async.adapters.disk import describe, open_regular
+from kling_async.adapters.manifest_rows import is_not_utf8, parse_json, read_row
+from kling_async.errors import InvalidRequest, Issue, ManifestError
+from kling_async.rules.identity import default_key, written_digest
+from kling_async.rules.images import SNIFF_BYTES, sniff
+from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+
+LONGEST_LINE: Final = 256 * 1024 * 1024
+"""Characters: a JSON object with eight images of 10 MB as data URIs has half of them."""
+
+_LONGEST_CELL: Final = 64 * 1024 * 1024
+_DELIMITERS: Final = ",;\t"
+_NO_TEXT: Final = {
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"PK\x03\x04": "is a spreadsheet or a ZIP file: save it as CSV",
+    b"PAR1": "is a Parquet file: save it as JSONL",
+    b"\x1f\x8b": "is compressed: unpack it first",
+}
+_BOM: Final = b"\xef\xbb\xbf"
+_NOT_UTF8: Final = "holds bytes that are not UTF-8: save the manifest as UTF-8"
+_ENOUGH_SHAPES: Final = 64
+
+
+@frozen
+class Row:
+    """One row: its request, or everything that is wrong with it."""
+
+    line: int
+    """The line of the file where it begins, from 1."""
+    request: ImageToVideo | None
+    """What it asks for; None where something is wrong."""
+    errors: tuple[ManifestError, ...] = ()
+    """What is wrong, each with its line and column."""
+
+
+def read_manifest(path: Path) -> Iterator[Row]:
+    """Read a manifest row by row. The ending tells its kind, and without one its first character.
+
+    Paths in it are relative to its folder. Empty cells are absent; columns that are no field are carried; those that
+    begin with `_` are left out. What is wrong with a CSV's header comes as a row without a request.
+
+    Raises:
+        ManifestError: The file cannot be read at all, or holds no row.
+    """
+    folder = str(path.absolute().parent)
+    empty = True
+    try:
+        with path.open("rb") as file:
+            head = _peek(file, path)
+            if _is_jsonl(path, head):
+                rows = _read_objects(_lines(file, "\n"), folder)
+            else:
+                rows = _read_table(_lines(file, ""), "\t" if path.suffix.lower() == ".tsv" else None, folder)
+            for row in rows:
+                empty = False
+                yield row
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {describe(error)}") from error
+    if empty:
+        raise ManifestError(f"{path} holds no rows")
+
+
+def check_files(row: Row) -> tuple[ManifestError, ...]:
+    """Check that each local image of a row is a file that can be read and begins like an image."""
+    images = row.request.images if row.request is not None else ()
+    return tuple(
+        ManifestError(fault, line=row.line, field=name) for name, source in images if (fault := _file_fault(source))
+    )
+
+
+class KeyCheck:
+    """Finds keys that stand twice with different content, in about 20 bytes a row.
+
+    A key that stands twice with the same content is no error: it is one row.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        """Rows that repeat an earlier one."""
+        self._shelves: dict[int, bytearray] = {}
+
+    def seen(self, row: Row) -> ManifestError | None:
+        """Take note of a row; return what is wrong where an earlier one has its key and other content."""
+        if row.request is None:
+            return None
+        written = written_digest(row.request)
+        key = row.request.key or default_key(written)
+        hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        shelf = self._shelves.setdefault(int.from_bytes(hashed[:2]), bytearray())
+        mark, content = hashed[2:10], bytes.fromhex(written[:8])
+        at = shelf.find(mark)
+        while at % 16 and at >= 0:  # entries have 16 bytes; a find between two is none
+            at = shelf.find(mark, at + 1)
+        if at < 0:
+            shelf += mark + content + row.line.to_bytes(4)
+            return None
+        if shelf[at + 8 : at + 12] == content:
+            self.duplicates += 1
+            return None
+        first = int.from_bytes(shelf[at + 12 : at + 16])
+        message = f"{key!r} stands on line {first} with other content: give each row a key of its own"
+        return ManifestError(message, line=row.line, field="key")
+
+
+def _peek(file: io.BufferedReader, path: Path) -> bytes:
+    """Return the first bytes of a text file, and leave them to be read."""
+    head = file.peek(SNIFF_BYTES)
+    for start, fault in _NO_TEXT.items():
+        if head.startswith(start):
+            raise ManifestError(f"{path} {fault}")
+    return head.removeprefix(_BOM).lstrip()
+
+
+def _is_jsonl(path: Path, head: bytes) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in {".jsonl", ".ndjson"} or (suffix not in {".csv", ".tsv"} and head.startswith(b"{"))
+
+
+def _lines(file: BinaryIO, newline: str) -> Iterator[str]:
+    """Yield physical lines with their ends, one at a time. Bytes that are not UTF-8 stay recognisable."""
+    text: TextIO = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
+    for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE), ""), 1):
+        if len(line) == LONGEST_LINE:
+            raise ManifestError(f"has more than {LONGEST_LINE:,} characters", line=number)
+        yield line
+
+
+def _read_objects(lines: Iterable[str], folder: str) -> Iterator[Row]:
+    shapes: dict[tuple[str, ...], Columns] = {}
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            yield _read_object(number, text, folder, shapes)
+        except ValueError as error:
+            yield _faulty(number, [Issue("", str(error))])
+
+
+def _read_object(number: int, text: str, folder: str, shapes: dict[tuple[str, ...], Columns]) -> Row:
+    if is_not_utf8(text):
+        raise ValueError(_NOT_UTF8)
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"must be a JSON object, not {type(values).__name__}")  # noqa: TRY004 - a fault of the text
+    names = tuple(values)
+    columns = shapes.get(names)
+    if columns is None:
+        columns = read_columns(names)
+        if len(shapes) < _ENOUGH_SHAPES:
+            shapes[names] = columns
+    return _make_row(number, columns, values, folder, columns.faults)
+
+
+def _read_table(lines: Iterator[str], delimiter: str | None, folder: str) -> Iterator[Row]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    first = next((line for line in lines), "")
+    cells = _cells(chain([first], lines), delimiter or _find_delimiter(first))
+    number, header = next(cells, (1, []))
+    if isinstance(header, ManifestError):
+        yield Row(number, None, (header,))
+        return
+    columns = read_columns(header)
+    faults = [*_cell_faults(header, header), *columns.faults]
+    if "image" not in columns.fields:
+        faults.append(Issue("image", "is missing: the header has no such column"))
+    if header and faults:
+        yield _faulty(number, faults)
+    if not header or columns.twice or "image" not in columns.fields:
+        return
+    for number, found in cells:
+        yield (
+            Row(number, None, (found,))
+            if isinstance(found, ManifestError)
+            else _read_cells(number, columns, header, found, folder)
+        )
+
+
+def _cells(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | ManifestError]]:
+    """Yield each row's cells with the line where it begins; rows without any text are passed over."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            unclosed = str(error) == "unexpected end of data"
+            fault = "a quote that begins here is never closed" if unclosed else f"is not CSV: {error}"
+            yield number, ManifestError(fault, line=number)
+        else:
+            if any(cells):
+                yield number, cells
+
+
+def _find_delimiter(header: str) -> str:
+    """Return what stands between the names, if one of them is the image's: a comma, a semicolon or a tab."""
+    for delimiter in _DELIMITERS:
+        try:
+            names = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            continue
+        if {"image", "image_url"} & set(names):
+            return delimiter
+    return ","
+
+
+def _read_cells(number: int, columns: Columns, header: Sequence[str], cells: Sequence[str], folder: str) -> Row:
+    if len(cells) != len(header):
+        fault = f"has {len(cells)} cells, and the header {len(header)}: is a quote or a delimiter missing?"
+        return _faulty(number, [Issue("", fault)])
+    return _make_row(number, columns, dict(zip(header, cells, strict=True)), folder, _cell_faults(header, cells))
+
+
+def _cell_faults(header: Sequence[str], cells: Sequence[str]) -> list[Issue]:
+    return [Issue(name, _NOT_UTF8) for name, cell in zip(header, cells, strict=True) if is_not_utf8(cell)]
+
+
+def _make_row(
+    number: int, columns: Columns, values: dict[str, object] | dict[str, str], folder: str, faults: Sequence[Issue]
+) -> Row:
+    try:
+        return Row(number, read_row(columns, values, folder, faults))
+    except InvalidRequest as error:
+        return _faulty(number, error.issues)
+
+
+def _faulty(number: int, issues: Iterable[Issue]) -> Row:
+    errors = (ManifestError(issue.message, line=number, field=issue.field) for issue in issues)
+    return Row(number, None, tuple(errors))
+
+
+def _file_fault(source: ImageSource) -> str | None:
+    if source.kind is ImageKind.BYTES:
+        head = source.content[:SNIFF_BYTES]
+    elif source.kind is ImageKind.PATH:
+        path = Path(source.base, source.text)
+        try:
+            with open_regular(path) as file:
+                head = file.read(SNIFF_BYTES)
+        except FileNotFoundError:
+            return f"there is no file {path}"
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read: {describe(error)}"
+    else:
+        return None
+    return None if sniff(head) else f"{source!r} begins like no image that is known"

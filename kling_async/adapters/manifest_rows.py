@@ -1,0 +1,168 @@
+"""The values of one row of a manifest -> `ImageToVideo`, or everything that is wrong with them.
+
+Values only: nothing here opens a file. What a field may hold is `kling_async.types.request`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from kling_async.adapters.columns import BASE, CARRY, INPUTS, Columns
+from kling_async.errors import InvalidRequest, Issue
+from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+
+_PLAIN: Final = ("prompt", "negative_prompt", "cfg_scale", "model")
+_IMAGES: Final = ("image", "tail_image", "static_mask")
+_WHOLE: Final = re.compile(r"([0-9]+)\.0+")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
+
+
+@frozen
+class _Absent:
+    pass
+
+
+_ABSENT: Final = _Absent()
+
+
+def read_row(columns: Columns, values: Mapping[str, object], folder: str, faults: Sequence[Issue] = ()) -> ImageToVideo:
+    """Make a request of one row.
+
+    Args:
+        columns: What the names stand for.
+        values: The values by name: text from a table, any JSON value from an object.
+        folder: Where relative paths start.
+        faults: What is known to be wrong already.
+
+    Raises:
+        InvalidRequest: With every fault, each by the name of its column.
+    """
+    nul = [name for name, value in values.items() if isinstance(value, str) and "\0" in value]
+    issues = [*faults, *(Issue(name, "holds a NUL character") for name in nul)]
+    given = {field: values[name] for field, name in columns.fields.items() if values.get(name) not in (None, "")}
+    fields = dict(_read_fields(given, _Places(folder, values), issues))
+    fields["carry"] = {**{name: values[name] for name in columns.carried}, **_read_carry(values, issues)}
+    request = _make(fields, issues)
+    if request is None or issues:
+        raise InvalidRequest(issues=tuple(Issue(columns.as_written(issue.field), issue.message) for issue in issues))
+    return request
+
+
+def parse_json(text: str) -> object:
+    """Read JSON as the standard has it: no NaN or infinity, and no name twice in an object.
+
+    Raises:
+        ValueError: What is wrong, in a user's words.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_parse_finite)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+
+
+def is_not_utf8(text: str) -> bool:
+    """Tell whether text was read from bytes that are no UTF-8."""
+    return not text.isascii() and _NOT_UTF8.search(text) is not None
+
+
+def _make(fields: dict[str, Any], issues: list[Issue]) -> ImageToVideo | None:
+    fields.setdefault("image", ImageSource(ImageKind.PATH, fault="is missing: every row needs an image"))
+    try:
+        return ImageToVideo(**fields)
+    except InvalidRequest as error:
+        issues.extend(error.issues)
+        return None
+
+
+def _read_fields(given: Mapping[str, object], places: _Places, issues: list[Issue]) -> Iterator[tuple[str, object]]:
+    for field, value in given.items():
+        if field in _PLAIN:
+            yield field, value
+        elif field in _IMAGES:
+            yield field, places.source(value)
+        elif field == "key":
+            yield field, str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        elif field == "duration":
+            yield field, _WHOLE.sub(r"\1", value) if isinstance(value, str) else value
+        else:
+            parsed = _parse_cell(field, value, issues)
+            if parsed is not _ABSENT:
+                yield field, places.masks(parsed) if field == "dynamic_masks" else parsed
+
+
+def _parse_cell(field: str, value: object, issues: list[Issue]) -> object:
+    """Read the JSON of a cell; what is not text is JSON already."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except ValueError as error:
+        issues.append(Issue(field, str(error)))
+        return _ABSENT
+
+
+def _read_carry(values: Mapping[str, object], issues: list[Issue]) -> Mapping[str, object]:
+    carry = _parse_cell(CARRY, values.get(CARRY) or {}, issues)
+    return carry if isinstance(carry, Mapping) else {}
+
+
+class _Places:
+    """Where the images of one row lie."""
+
+    def __init__(self, folder: str, values: Mapping[str, object]) -> None:
+        self._folder = folder
+        self._base = _below(values.get(BASE))
+        self._inputs = _below(values.get(INPUTS))
+
+    def source(self, value: object) -> ImageSource:
+        """Read one image. A path of a list of failures is split where its base ends: the file stays the same."""
+        if not isinstance(value, str):
+            return ImageSource(ImageKind.PATH, fault=f"must be a URL, a data URI or a path, not {type(value).__name__}")
+        if self._inputs and value.startswith(self._inputs) and _DIGEST.fullmatch(value[len(self._inputs) :]):
+            return ImageSource(ImageKind.STORED, value[len(self._inputs) :], str(Path(self._folder, self._inputs)))
+        rest = value[len(self._base) :]
+        if self._base and value.startswith(self._base) and rest and not rest.startswith("/"):
+            return ImageSource(ImageKind.PATH, rest, str(Path(self._folder, self._base)))
+        return ImageSource.of(value, base=self._folder)
+
+    def masks(self, value: object) -> object:
+        """Read the image of each mask; what has no mask stays, to be told as a fault."""
+        if not isinstance(value, list):
+            return value
+        return [
+            {**mask, "mask": self.source(mask["mask"])} if isinstance(mask, Mapping) and "mask" in mask else mask
+            for mask in value
+        ]
+
+
+def _below(folder: object) -> str:
+    return f"{folder.rstrip('/')}/" if isinstance(folder, str) and folder else ""
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"has the name {doubled!r} twice: keep one of the two")
+    return found
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"holds {name}, which is not JSON")
+
+
+def _parse_finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"holds {text}, which is too large a number")
+    return number

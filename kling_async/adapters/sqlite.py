@@ -1,0 +1,357 @@
+"""The journal on SQLite: one writer, group commit, WAL, `synchronous=FULL`.
+
+What waits while a commit is under way goes into the next one together: a list on the loop's side, one hand-off a
+batch to a thread of its own, one future a batch. Reads have a connection and a thread of their own beside it. A call
+returns when what it wrote survives a crash; nothing is ever acknowledged before its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kling_async.adapters.lock import FolderLock
+from kling_async.errors import BudgetExceeded, JournalError, JournalTooNew, KlingError, RequestChanged
+from kling_async.rules.identity import from_document, to_document
+from kling_async.rules.lifecycle import PAID_FOR
+from kling_async.rules.naming import collision_key, distinct_stem
+from kling_async.types.outcome import Tally, usd
+from kling_async.types.record import Record, Stage, Trouble
+
+T = TypeVar("T")
+_Work = Callable[[sqlite3.Connection], Any]
+
+_PACKAGE: Final = "kling_async.adapters"
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+class SqliteJournal:
+    """The journal of one job, in one file.
+
+    Args:
+        path: The database; its folder is made.
+        lock: Whether to take the folder for this process alone. Reading the state of a running job needs no lock.
+    """
+
+    def __init__(self, path: Path, *, lock: bool = True) -> None:
+        self._path = path
+        self._lock = FolderLock(path.with_name("lock")) if lock else None
+        self._writer = _Connection(path, "kling-journal")
+        self._reader = _Connection(path, "kling-journal-read")
+        self._sql: dict[str, str] = {}
+        self._waiting: list[_Work] = []
+        self._next: asyncio.Future[list[Any]] | None = None
+        self._committing = False
+
+    async def open(self) -> None:
+        """Open the database, bring its schema up to date, and take the folder."""
+        try:
+            await self._writer.run(self._prepare)
+            await self._reader.run(_nothing)
+        except BaseException:
+            await self._close_all()
+            raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._sql = _read_statements()
+        if self._lock is not None:
+            self._lock.take()
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        _migrate(connection)
+
+    async def aclose(self) -> None:
+        """Write what is waiting, and let go."""
+        while self._next is not None:
+            await asyncio.wait([self._next])
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        await self._reader.close()
+        await self._writer.close(self._lock.release if self._lock is not None else None)
+
+    async def enrol(self, planned: Sequence[Record]) -> list[Record | Exception]:
+        """Take rows in, and return each as the journal knows it, in order."""
+        return list(await self._write(lambda connection: [self._enrol_one(connection, record) for record in planned]))
+
+    def _enrol_one(self, connection: sqlite3.Connection, record: Record) -> Record | Exception:
+        values = _enrolment(record)
+        try:
+            fresh = connection.execute(self._sql["insert"], values).rowcount
+        except sqlite3.IntegrityError:
+            # Another key's name differs in case alone: this one gets its digest.
+            stem = distinct_stem(record.key)
+            values |= {"name": f"{stem}.mp4", "name_fold": collision_key(stem)}
+            fresh = connection.execute(self._sql["insert"], values).rowcount
+        if fresh and values["name"] == record.name:
+            return record
+        known = _record(connection.execute(self._sql["get"], (record.key,)).fetchone())
+        if known.written == record.written:
+            return known
+        if known.stage in PAID_FOR:
+            return RequestChanged(
+                f"row {record.key!r} was edited after money stood behind it (it is {known.stage}): "
+                "restore the row, or give the new one another key",
+                key=record.key,
+                generation_id=known.generation_id,
+            )
+        connection.execute(self._sql["replace"], values)
+        return _record(connection.execute(self._sql["get"], (record.key,)).fetchone())
+
+    async def save(self, record: Record) -> None:
+        """Write a record's new state."""
+        values = _state(record)
+        await self._write(lambda connection: self._save_one(connection, values))
+
+    def _save_one(self, connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+        try:
+            changed = connection.execute(self._sql["save"], values).rowcount
+        except sqlite3.IntegrityError:
+            raise JournalError(
+                f"row {values['key']!r}: generation {values['generation_id']} belongs to another row already",
+                generation_id=values["generation_id"],
+            ) from None
+        if changed != 1:
+            raise JournalError(f"row {values['key']!r} is not in the journal")
+
+    async def intend(self, record: Record, *, ceiling: int | None) -> None:
+        """Write a SUBMITTING record, unless it would pass the ceiling; one transaction."""
+        values = _state(record)
+
+        def work(connection: sqlite3.Connection) -> None:
+            if ceiling is not None:
+                taken = int(connection.execute(self._sql["committed"]).fetchone()[0])
+                if taken + (record.credits or 0) > ceiling:
+                    raise BudgetExceeded(
+                        f"the next video would pass the budget: {usd(taken):.2f} USD are spent or held, it costs "
+                        f"{usd(record.credits or 0):.2f}, the budget is {usd(ceiling):.2f}"
+                    )
+            self._save_one(connection, values)
+
+        await self._write(work)
+
+    async def get(self, key: str) -> Record | None:
+        """Return one row."""
+        rows = await self._read("get", key)
+        return _record(rows[0]) if rows else None
+
+    async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that money stands behind and that are not DONE."""
+        return [(row["seq"], _record(row)) for row in await self._read("unfinished", after, limit)]
+
+    async def failed(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next FAILED rows."""
+        return [(row["seq"], _record(row)) for row in await self._read("failed", after, limit)]
+
+    async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows of any stage."""
+        return [(row["seq"], _record(row)) for row in await self._read("rows", after, limit)]
+
+    async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that became DONE, in the order of their ends."""
+        return [(row["done_order"], _record(row)) for row in await self._read("done_since", order, limit)]
+
+    async def tally(self) -> Tally:
+        """Return the rows by stage, and their money."""
+        found = {row["stage"]: row for row in await self._read("tally")}
+        money = {stage: row["credits"] for stage, row in found.items()}
+        return Tally(
+            **{stage: row["rows"] for stage, row in found.items()},
+            spent=money["rendered"] + money["done"],
+            held=money["submitting"] + money["uncertain"] + money["submitted"],
+            bytes=found["done"]["bytes"],
+        )
+
+    async def note(self, name: str, value: str | None = None) -> str | None:
+        """Remember a fact about the job, or (without a value) return it."""
+        if value is not None:
+            await self._write(lambda connection: connection.execute(self._sql["write_note"], (name, value)).rowcount)
+            return value
+        rows = await self._read("read_note", name)
+        return str(rows[0]["value"]) if rows else None
+
+    async def _read(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        return await self._reader.run(lambda connection: connection.execute(self._sql[statement], values).fetchall())
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Put work into the next commit, and return its result when that is durable."""
+        batch = self._next
+        if batch is None:
+            batch = self._next = asyncio.get_running_loop().create_future()
+        place = len(self._waiting)
+        self._waiting.append(work)
+        if not self._committing:
+            self._commit()
+        # The batch belongs to all who wait for it: one that is cancelled must not take it away from the others.
+        result = (await asyncio.shield(batch))[place]
+        if isinstance(result, _Raised):
+            raise result.error
+        return result  # type: ignore[no-any-return]  # the result of `work`, by its place
+
+    def _commit(self) -> None:
+        """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
+        batch, works = self._next, self._waiting
+        if batch is None:
+            return
+        self._next, self._waiting, self._committing = None, [], True
+        job = self._writer.submit(lambda connection: _transact(connection, works))
+        job.add_done_callback(lambda done: self._committed(batch, done))
+
+    def _committed(self, batch: asyncio.Future[list[Any]], job: asyncio.Future[list[Any]]) -> None:
+        self._committing = False
+        if not batch.done():
+            error = job.exception()
+            if error is None:
+                batch.set_result(job.result())
+            else:
+                batch.set_exception(error)
+                batch.exception()  # A batch whose waiters were all cancelled is nobody's to retrieve.
+        self._commit()
+
+
+class _Connection:
+    """One connection and the one thread that uses it, by executor calls of the running loop."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.shield(self.submit(work))
+
+    def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
+                self._connection.row_factory = sqlite3.Row
+            return work(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
+
+    async def close(self, last: Callable[[], None] | None = None) -> None:
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, self._close, last))
+        self._executor.shutdown(wait=False)
+
+    def _close(self, last: Callable[[], None] | None) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if last is not None:
+            last()
+
+
+class _Raised:
+    """An error of one piece of work; the others of its batch stand."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    return None
+
+
+def _transact(connection: sqlite3.Connection, works: Sequence[_Work]) -> list[Any]:
+    results: list[Any] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for work in works:
+            connection.execute("SAVEPOINT work")
+            try:
+                results.append(work(connection))
+            except KlingError as error:
+                connection.execute("ROLLBACK TO work")
+                results.append(_Raised(error))
+            connection.execute("RELEASE work")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return results
+
+
+def _read_statements() -> dict[str, str]:
+    text = resources.files(_PACKAGE).joinpath("sqlite.sql").read_text("utf-8")
+    sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
+    return {name.strip(): statement.strip() for name, _, statement in sections}
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Apply the numbered migrations that the database has not seen, each in a transaction of its own."""
+    found = sorted(
+        (entry for entry in resources.files(_PACKAGE).joinpath("migrations").iterdir() if entry.name.endswith(".sql")),
+        key=lambda entry: entry.name,
+    )
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(found):
+        raise JournalTooNew(
+            f"the journal was written by a newer kling-async (schema {version}; this one knows {len(found)}): "
+            "upgrade kling-async",
+            version=version,
+        )
+    for number, entry in enumerate(found[version:], version + 1):
+        script = entry.read_text("utf-8")
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _enrolment(record: Record) -> dict[str, Any]:
+    return {
+        "key": record.key,
+        "name": record.name,
+        "name_fold": collision_key(record.name.removesuffix(".mp4")),
+        "request": json.dumps(to_document(record.request), ensure_ascii=False, separators=(",", ":")),
+        "written": record.written,
+        "stage": str(record.stage),
+    }
+
+
+_STATE: Final = (
+    "key",
+    "content",
+    "attempt",
+    "client_request_id",
+    "sent_at",
+    "generation_id",
+    "credits",
+    "size",
+    "sha256",
+    "seconds",
+)
+
+
+def _state(record: Record) -> dict[str, Any]:
+    trouble = record.trouble
+    values = {name: getattr(record, name) for name in _STATE}
+    return values | {
+        "stage": str(record.stage),
+        "trouble_kind": trouble.kind if trouble else None,
+        "trouble_message": trouble.message if trouble else None,
+    }
+
+
+def _record(row: sqlite3.Row) -> Record:
+    return Record(
+        name=row["name"],
+        request=from_document(json.loads(row["request"])),
+        written=row["written"],
+        stage=Stage(row["stage"]),
+        trouble=Trouble(row["trouble_kind"], row["trouble_message"]) if row["trouble_kind"] else None,
+        **{name: row[name] for name in _STATE},
+    )

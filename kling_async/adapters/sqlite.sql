@@ -1,0 +1,47 @@
+-- The journal's statements, by name. Every value is a parameter.
+
+-- name: insert
+INSERT INTO row (key, name, name_fold, request, written, stage)
+VALUES (:key, :name, :name_fold, :request, :written, :stage)
+ON CONFLICT (key) DO NOTHING
+
+-- name: replace
+UPDATE row SET request = :request, written = :written, stage = 'planned', content = NULL, credits = NULL,
+    generation_id = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
+WHERE key = :key AND stage IN ('planned', 'failed')
+
+-- name: save
+UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
+    sent_at = :sent_at, generation_id = :generation_id, credits = :credits, trouble_kind = :trouble_kind,
+    trouble_message = :trouble_message, size = :size, sha256 = :sha256, seconds = :seconds,
+    done_order = CASE WHEN :stage = 'done'
+        THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row)) ELSE done_order END
+WHERE key = :key
+
+-- name: get
+SELECT * FROM row WHERE key = ?
+
+-- name: unfinished
+SELECT * FROM row
+WHERE stage IN ('submitting', 'uncertain', 'submitted', 'rendered') AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: failed
+SELECT * FROM row WHERE stage = 'failed' AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: rows
+SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
+
+-- name: done_since
+SELECT * FROM row WHERE done_order > ? ORDER BY done_order LIMIT ?
+
+-- name: tally
+SELECT stage, rows, credits, bytes FROM tally
+
+-- name: committed
+SELECT coalesce(sum(credits), 0) FROM tally WHERE stage <> 'failed'
+
+-- name: read_note
+SELECT value FROM note WHERE name = ?
+
+-- name: write_note
+INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value

@@ -1,0 +1,50 @@
+"""The threads of one door: its blocking work goes there, by executor calls of the running loop.
+
+Each door has threads of its own, so that none can starve another; the loop's default ones are left to the resolver.
+Nothing here may keep a thread for itself or hand work over by a queue of its own: under virtual time both fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class Threads:
+    """The threads of one door; none runs before there is work.
+
+    Args:
+        name: What they are called, for a debugger.
+        count: How many at the most.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Do work that changes nothing; a caller that is cancelled leaves at once."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def finish(self, work: Callable[[], T]) -> T:
+        """Do work that changes something: once called it is done, and a caller that is cancelled waits for its end.
+
+        Only a second cancellation leaves before. Even then the work is done.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await asyncio.wait({future})
+                raise
+        return future.result()
+
+    def close(self) -> None:
+        """Take no more work; what is under way ends by itself."""
+        self._executor.shutdown(wait=False)

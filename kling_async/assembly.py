@@ -1,0 +1,302 @@
+"""Puts doors and movement together: `open_client`, `open_batch`. The only place that knows both."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from os import PathLike
+from pathlib import Path
+
+from attrs import frozen
+
+from kling_async.adapters.files import LocalVideoStore
+from kling_async.adapters.http import HttpTransport
+from kling_async.adapters.images import LocalImages
+from kling_async.adapters.results import FolderResults
+from kling_async.adapters.sqlite import SqliteJournal
+from kling_async.configuration import KEY_NAMES, load_settings
+from kling_async.errors import AuthenticationFailed, ConfigurationError, KlingError
+from kling_async.flow.background import Background
+from kling_async.flow.batch import Batch, Start
+from kling_async.flow.client import KlingClient
+from kling_async.flow.crew import Crew
+from kling_async.flow.downloader import Downloader
+from kling_async.flow.gate import Gate
+from kling_async.flow.poller import Poller
+from kling_async.flow.reconciler import Reconciler
+from kling_async.flow.secretary import Secretary
+from kling_async.flow.service import Service
+from kling_async.ports import Clock, Journal, Observer, VideoStore
+from kling_async.rules.admission import Admission, Limits
+from kling_async.rules.budget import Prices, by_duration, credits_of
+from kling_async.rules.links import is_local
+from kling_async.types.outcome import VideoFile
+from kling_async.types.request import DURATIONS, MODEL, ImageToVideo
+from kling_async.types.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = Path(".kling", "journal.db")
+"""Where a folder's journal lies."""
+
+_PRICE_PATIENCE = 10.0
+"""Seconds that the price call may take at the start."""
+
+
+class SystemClock:
+    """The wall's clock."""
+
+    def wall(self) -> float:
+        """Return Unix seconds."""
+        return time.time()
+
+
+@frozen
+class _Core:
+    """What a client and a batch have in common."""
+
+    settings: Settings
+    background: Background
+    clock: Clock
+    dice: random.Random
+    gate: Gate
+    service: Service
+    poller: Poller
+    reconciler: Reconciler
+    doors: list[Callable[[], Awaitable[None]]]
+
+    async def close(self) -> None:
+        """Close every door, the last one opened first."""
+        for door in reversed(self.doors):
+            await door()
+
+    def downloader(self, store: VideoStore, *, wait_for_room: bool) -> Downloader:
+        """Make a downloader into a store."""
+        return Downloader(
+            self.service.transport,
+            store,
+            self.settings.downloads,
+            pauses=self.settings.admission,
+            dice=self.dice,
+            local_service=is_local(self.settings.service.base_url),
+            wait_for_room=wait_for_room,
+        )
+
+
+def _core(settings: Settings, *, inputs: Path | None, clock: Clock | None, seed: int | None) -> _Core:
+    if not settings.service.api_key:
+        raise AuthenticationFailed(f"there is no API key: set {KEY_NAMES[0]} in the environment")
+    background, dice = Background(), random.Random(seed)  # noqa: S311  # jitter is no secret
+    clock = SystemClock() if clock is None else clock
+    images = LocalImages(inputs)
+    service_settings = settings.service
+    transport = HttpTransport(
+        service_settings.base_url,
+        service_settings.api_key,
+        images,
+        connect_timeout=service_settings.connect_timeout,
+    )
+    service = Service(transport, images, service_settings, image_checks=settings.checks.image_checks)
+    gate = Gate(_admission(settings), dice, retry_after_cap=settings.admission.retry_after_cap)
+
+    def heard(error: KlingError | None) -> None:
+        if error is None:
+            gate.heard()
+        else:
+            gate.missed(error)
+
+    poller = Poller(service, background, settings.polling, pauses=settings.admission, dice=dice, heard=heard)
+    reconciler = Reconciler(service, background, clock, heard=heard)
+    doors: list[Callable[[], Awaitable[None]]] = [images.aclose, transport.aclose]
+    return _Core(settings, background, clock, dice, gate, service, poller, reconciler, doors)
+
+
+def _admission(settings: Settings, *, open_now: int = 0) -> Admission:
+    wanted = settings.admission
+    adaptive = not isinstance(wanted.max_in_flight, int)
+    cap = wanted.max_window if not isinstance(wanted.max_in_flight, int) else wanted.max_in_flight
+    limits = Limits(
+        cap,
+        adaptive,
+        wanted.starts_per_second,
+        backoff_first=wanted.backoff_first,
+        backoff_cap=wanted.backoff_cap,
+    )
+    return Admission(limits, open_now=open_now)
+
+
+def open_client(
+    settings: Settings | None = None, *, clock: Clock | None = None, seed: int | None = None, **flags: object
+) -> KlingClient:
+    """Make a client; enter it with `async with`.
+
+    Args:
+        settings: All settings. Without them, key, address and the rest come from the environment and
+            `kling-async.toml`.
+        clock: The wall's clock; for tests.
+        seed: Seed of the jitter; for tests.
+        flags: Single settings by name, over the environment: `base_url="…"`.
+
+    Raises:
+        AuthenticationFailed: There is no key.
+        ConfigurationError: A setting is wrong.
+    """
+    core = _core(_settings(settings, flags), inputs=None, clock=clock, seed=seed)
+    stores: dict[Path, tuple[LocalVideoStore, Downloader]] = {}
+
+    def place(path: str | PathLike[str]) -> tuple[VideoStore, Downloader, str]:
+        file = Path(path)
+        if file.name in {"", ".."}:
+            raise ConfigurationError(f"{file} names no file")
+        if file.parent not in stores:
+            store = LocalVideoStore(file.parent)
+            core.doors.append(store.aclose)
+            stores[file.parent] = store, core.downloader(store, wait_for_room=False)
+        return *stores[file.parent], file.name
+
+    return KlingClient(
+        service=core.service,
+        gate=core.gate,
+        poller=core.poller,
+        reconciler=core.reconciler,
+        background=core.background,
+        clock=core.clock,
+        settings=core.settings,
+        place=place,
+        close=core.close,
+    )
+
+
+def open_batch(
+    out: str | PathLike[str],
+    *,
+    settings: Settings | None = None,
+    journal: str | PathLike[str] | None = None,
+    observers: Sequence[Observer] = (),
+    service_name: str | None = None,
+    clock: Clock | None = None,
+    seed: int | None = None,
+    **flags: object,
+) -> Batch:
+    """Make a durable, resumable job in a folder; enter it with `async with`.
+
+    Args:
+        out: The folder; it is made. Its journal knows what was bought.
+        settings: All settings; without them, as `open_client`.
+        journal: Where the journal lies; in the folder if not given.
+        observers: Are told of every saved change.
+        service_name: What the journal remembers as the service; its address if not given.
+        clock: The wall's clock; for tests.
+        seed: Seed of the jitter; for tests.
+        flags: Single settings by name: `max_in_flight=5`, `budget=25.0`.
+
+    Raises:
+        AuthenticationFailed: There is no key.
+        ConfigurationError: A setting is wrong; on entering: the folder belongs to another service.
+        JournalError: On entering: another run holds the folder, or the journal cannot be used.
+    """
+    folder = Path(out)
+    place = folder / JOURNAL if journal is None else Path(journal)
+    core = _core(_settings(settings, flags), inputs=place.parent / "inputs", clock=clock, seed=seed)
+    book, store, results = SqliteJournal(place), LocalVideoStore(folder / "videos"), FolderResults(folder)
+    secretary = Secretary(book, results, store)
+    prices = Prices({} if core.settings.money.price is None else by_duration(core.settings.money.price))
+    crew = Crew(
+        service=core.service,
+        journal=book,
+        store=store,
+        gate=core.gate,
+        poller=core.poller,
+        downloader=core.downloader(store, wait_for_room=True),
+        reconciler=core.reconciler,
+        background=core.background,
+        clock=core.clock,
+        prices=prices,
+        settings=core.settings,
+    )
+
+    async def prepare() -> Start:
+        await book.open()
+        core.doors.extend([store.aclose, results.aclose, book.aclose])
+        await store.clean()
+        start = await _read_start(book, core, service_name or core.settings.service.base_url)
+        tally = await book.tally()
+        core.gate.admission = _admission(core.settings, open_now=tally.submitting + tally.uncertain + tally.submitted)
+        await _learn_prices(core, prices)
+        return start
+
+    return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=(*observers, secretary))
+
+
+async def _read_start(book: Journal, core: _Core, service_name: str) -> Start:
+    """Hold the journal against today's service and key, and give a new one its id."""
+    known = await book.note("service")
+    if known is not None and known != service_name:
+        raise ConfigurationError(
+            f"the folder's journal belongs to the service at {known}, not {service_name}: what was bought there cannot "
+            "be asked for here; use that address, or another folder"
+        )
+    if known is None:
+        await book.note("service", service_name)
+    journal_id = await book.note("journal_id") or await book.note("journal_id", secrets.token_hex(5))
+    digest = hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16]
+    used = await book.note("key_digest")
+    tally = await book.tally()
+    if used is None or not (tally.uncertain or tally.submitting):
+        await book.note("key_digest", digest)
+    budget = core.settings.money.budget
+    return Start(
+        journal_id or "",
+        same_key=used in {None, digest} or not (tally.uncertain or tally.submitting),
+        ceiling=None if budget is None else credits_of(budget),
+    )
+
+
+async def _learn_prices(core: _Core, prices: Prices) -> None:
+    """Ask for the price where nobody told it. A budget needs one; without a budget it only makes the holds exact."""
+    for duration in DURATIONS:
+        if prices.hold(duration) is not None:
+            continue
+        try:
+            async with asyncio.timeout(_PRICE_PATIENCE):
+                price = await core.service.price(MODEL, duration)
+        except (KlingError, TimeoutError) as error:
+            logger.debug("the price is not known: %s", error)
+            price = None
+        if price is not None:
+            prices.told(duration, credits_of(price))
+        elif core.settings.money.budget is not None:
+            raise ConfigurationError("a budget needs a price, and the service does not tell it: give --price USD")
+
+
+def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:
+    if settings is None:
+        return load_settings(flags)[0]
+    return Settings.of(**{**settings.flat(), **flags}) if flags else settings
+
+
+def generate_sync(
+    request: ImageToVideo, path: str | PathLike[str], *, timeout: float | None = None, **flags: object
+) -> VideoFile:
+    """Make one video without a loop of one's own: `KlingClient.generate`, run to its end.
+
+    Args:
+        request: What is asked for.
+        path: The file to write.
+        timeout: Seconds to wait for the generation at the most.
+        flags: Single settings by name.
+
+    Raises:
+        KlingError: As `KlingClient.generate`.
+    """
+
+    async def run() -> VideoFile:
+        async with open_client(None, **flags) as client:  # type: ignore[arg-type]  # settings by name, checked there
+            return await client.generate(request, path, timeout=timeout)
+
+    return asyncio.run(run())

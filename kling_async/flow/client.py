@@ -1,0 +1,257 @@
+"""A few videos inside an asyncio program: submit, retrieve, wait, download, generate, find.
+
+The client keeps no journal: what it bought is known to its caller alone. A lost answer is looked up in the usage log; a
+cancelled submit gets its grace, and its id is logged. Money that matters goes through `open_batch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+from os import PathLike
+from typing import Final, Self
+
+from attrs import evolve
+
+from kling_async.errors import AnswerLost, DownloadError, KlingError, ServiceUnavailable
+from kling_async.flow.background import Background
+from kling_async.flow.downloader import Downloader, Parcel
+from kling_async.flow.gate import Gate
+from kling_async.flow.poller import Poller
+from kling_async.flow.reconciler import Finding, Reconciler
+from kling_async.flow.service import Prepared, Service
+from kling_async.ports import Clock, VideoStore
+from kling_async.rules.identity import client_request_id
+from kling_async.rules.retry import Operation, Verdict, decide
+from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo
+from kling_async.types.outcome import VideoFile
+from kling_async.types.record import Verified
+from kling_async.types.request import ImageToVideo
+from kling_async.types.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+POST_GRACE: Final = 10.0
+"""Seconds that a POST which is out may take to be answered after its caller was cancelled."""
+
+LOOK_UP: Final = 900.0
+"""Seconds that a lost answer is looked up before the caller is told."""
+
+_HISTORY: Final = 7 * 86_400.0
+"""Seconds that `find` looks back."""
+
+Place = Callable[[str | PathLike[str]], tuple[VideoStore, Downloader, str]]
+"""Makes the store and the downloader of a path's folder, and the path's name in it."""
+
+
+class KlingClient:
+    """A client of the service. Make it with `open_client`.
+
+    Args:
+        service: The service.
+        gate: Paces submits and pauses them as one.
+        poller: Watches generations.
+        reconciler: Finds lost submits.
+        background: Where they live.
+        clock: The wall's clock.
+        settings: Settings.
+        place: Where videos go.
+        close: Closes the doors.
+    """
+
+    def __init__(  # noqa: PLR0913  # its crew, each by name
+        self,
+        *,
+        service: Service,
+        gate: Gate,
+        poller: Poller,
+        reconciler: Reconciler,
+        background: Background,
+        clock: Clock,
+        settings: Settings,
+        place: Place,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._service = service
+        self._gate = gate
+        self._poller = poller
+        self._reconciler = reconciler
+        self._background = background
+        self._clock = clock
+        self._settings = settings
+        self._place = place
+        self._close = close
+        self._session = secrets.token_hex(5)
+        self._count = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._background.aclose()
+        finally:
+            await self._close()
+
+    async def submit(self, request: ImageToVideo) -> Generation:
+        """Buy one video, and return its generation at once.
+
+        What surely made no job is tried again; what may have made one is looked up, never repeated.
+
+        Raises:
+            InvalidRequest: The request is wrong; nothing was bought.
+            AuthenticationFailed: The key is missing or refused.
+            OutOfCredit: The account has no money left.
+            AnswerLost: It may have been bought; `find(error.client_request_id)` tells later.
+            ServiceUnavailable: No usable answer for too long; nothing was bought.
+        """
+        prepared = await self._service.prepare(request)
+        while True:
+            await self._gate.enter()
+            try:
+                generation = await self._attempt(prepared)
+            finally:
+                self._gate.landed()
+                self._gate.leave()
+            if generation is not None:
+                return generation
+
+    async def _attempt(self, prepared: Prepared) -> Generation | None:
+        """Send one POST; None where it surely made no job and may be sent again."""
+        self._count += 1
+        name, sent_at = client_request_id(self._session, str(self._count), 1), self._clock.wall()
+        post = partial(self._post, prepared, name)
+        try:
+            generation = await self._background.shielded(post, grace=POST_GRACE)
+        except asyncio.CancelledError:
+            logger.warning("a submit was cancelled; client.find(%r) tells whether it bought a video", name)
+            raise
+        except KlingError as error:
+            verdict = decide(Operation.SUBMIT, error)
+            if verdict in {Verdict.AGAIN, Verdict.UNCERTAIN}:
+                self._gate.troubled(error)
+            if verdict is Verdict.AGAIN:
+                self._check_silence(error)
+                return None
+            if verdict is Verdict.UNCERTAIN:
+                return await self._look_up(name, sent_at, error)
+            raise
+        self._gate.accepted()
+        return generation
+
+    async def _post(self, prepared: Prepared, name: str) -> Generation:
+        generation = await self._service.submit(prepared, client_request_id=name)
+        logger.info("submit %s was accepted as generation %s", name, generation.id)
+        return generation
+
+    def _check_silence(self, error: KlingError) -> None:
+        silence = self._gate.silence()
+        if silence is not None and silence[0] >= self._settings.admission.unavailable_after:
+            raise ServiceUnavailable(f"no usable answer for {silence[0] / 60:.0f} minutes, last: {error}") from error
+
+    async def _look_up(self, name: str, sent_at: float, error: KlingError) -> Generation | None:
+        timeout = min(LOOK_UP, self._settings.uncertain.uncertain_after)
+        found = await self._reconciler.find(name, sent_at=sent_at, timeout=timeout)
+        if found.finding is Finding.BOUGHT and found.generation_id is not None:
+            return Generation(found.generation_id, GenerationStatus.RUNNING, client_request_id=name)
+        if found.finding is Finding.NOT_BOUGHT:
+            return None
+        raise AnswerLost(
+            f"{error}. It may have been bought: client.find({name!r}) tells when the usage log lists it",
+            client_request_id=name,
+        ) from error
+
+    async def find(self, client_request_id: str) -> Generation | None:
+        """Look once for a submit in the usage log, by the id that it carried; the last seven days are read.
+
+        Returns:
+            The generation as it stands now; None where the log does not list it (yet), or lists it as failed.
+        """
+        now = self._clock.wall()
+        found = await self._reconciler.find(client_request_id, sent_at=now, timeout=0, look_back=_HISTORY)
+        return None if found.generation_id is None else await self.retrieve(found.generation_id)
+
+    async def retrieve(self, generation: Generation | str) -> Generation:
+        """Ask once for a generation, by itself or by its id.
+
+        Raises:
+            KlingError: One leaf of the tree.
+        """
+        return await self._service.retrieve(_id(generation))
+
+    async def wait(self, generation: Generation | str, *, timeout: float | None = None) -> Generation:
+        """Wait until a generation is finished, and return it with its video.
+
+        Args:
+            generation: The generation, or its id.
+            timeout: Seconds to wait at the most; two hours if nothing is said.
+
+        Raises:
+            GenerationFailed: The service could not make it; it costs nothing.
+            GenerationOverdue: It is not finished yet, and resumable by its id.
+        """
+        limit = self._settings.polling.give_up_after if timeout is None else timeout
+        return await self._poller.watch(_id(generation), timeout=limit)
+
+    async def download(self, generation: Generation | str, path: str | PathLike[str]) -> VideoFile:
+        """Bring a finished generation's video to a file: whole, or not at all. Replaces what stands there.
+
+        Raises:
+            DownloadError: It could not be fetched; the generation is not lost, try again by its id.
+        """
+        store, downloader, name = self._place(path)
+        return await self._fetch(generation, store, downloader, name)
+
+    async def generate(
+        self, request: ImageToVideo, path: str | PathLike[str], *, timeout: float | None = None
+    ) -> VideoFile:
+        """Submit, wait and download.
+
+        Args:
+            request: What is asked for.
+            path: The file to write; that it can be written is checked before anything is bought.
+            timeout: Seconds to wait for the generation at the most.
+
+        Raises:
+            KlingError: One leaf; what is bought already is told by its `generation_id`.
+        """
+        store, downloader, name = self._place(path)
+        async with store.stage(name):
+            pass  # Proves that the folder can be written, before anything is bought.
+        generation = await self.submit(request)
+        try:
+            return await self._fetch(await self.wait(generation, timeout=timeout), store, downloader, name)
+        except asyncio.CancelledError:
+            logger.warning("cancelled; generation %s is bought: wait and download go on with it", generation.id)
+            raise
+
+    async def _fetch(
+        self, generation: Generation | str, store: VideoStore, downloader: Downloader, name: str
+    ) -> VideoFile:
+        video = generation.video if isinstance(generation, Generation) else None
+        parcel = Parcel(
+            name,
+            video or await self._link(generation),
+            _id(generation),
+            fresh_link=partial(self._link, generation),
+            verified=_nothing_to_save,
+        )
+        file = await downloader.fetch(parcel)
+        return evolve(file, path=store.path(name))
+
+    async def _link(self, generation: Generation | str) -> RemoteVideo:
+        found = await self.wait(generation)
+        if found.video is None:
+            raise DownloadError("the service gives no link", generation_id=found.id)
+        return found.video
+
+
+def _id(generation: Generation | str) -> str:
+    return generation if isinstance(generation, str) else generation.id
+
+
+async def _nothing_to_save(_verified: Verified) -> None:
+    return None

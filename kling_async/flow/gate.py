@@ -1,0 +1,133 @@
+"""Waits for what `kling_async.rules.admission` decides. First come, first served; one gate for all submits.
+
+It also hears every answer of the service, to tell how long there was no usable one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+
+from kling_async.errors import KlingError, RateLimited
+from kling_async.rules.admission import Admission
+from kling_async.rules.retry import named_pause
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """The way to a POST.
+
+    Args:
+        admission: The decisions.
+        dice: For the jitter.
+        retry_after_cap: Seconds of the longest pause that the service may ask for.
+    """
+
+    def __init__(self, admission: Admission, dice: random.Random, *, retry_after_cap: float) -> None:
+        self.admission = admission
+        self._dice = dice
+        self._cap = retry_after_cap
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._closed: KlingError | None = None
+        self._last_usable: float | None = None
+        self._trouble: KlingError | None = None
+
+    @property
+    def closed(self) -> KlingError | None:
+        """Why no more submits start; None while they may."""
+        return self._closed
+
+    async def enter(self) -> None:
+        """Wait for a slot and take it.
+
+        Raises:
+            KlingError: The gate was closed.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            while True:
+                if self._closed is not None:
+                    raise self._closed
+                wait = self.admission.wait(loop.time())
+                if wait <= 0:
+                    self.admission.take(loop.time())
+                    return
+                await self._change(wait)
+
+    async def _change(self, seconds: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
+                await self._changed.wait()
+
+    def close(self, error: KlingError) -> None:
+        """Let no more submits start. The first reason stands."""
+        if self._closed is None:
+            self._closed = error
+            logger.warning("no more submits: %s", error)
+        self._changed.set()
+
+    def adopt(self) -> None:
+        """Take a slot for what is open already."""
+        self.admission.adopt()
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self.admission.release()
+        self._changed.set()
+
+    def landed(self) -> None:
+        """Note that a POST is no longer in the air."""
+        self.admission.landed()
+        self._changed.set()
+
+    def accepted(self) -> None:
+        """Note an accepted submit."""
+        self.admission.accepted()
+        self.heard()
+
+    def uncertain(self, change: int) -> None:
+        """Note that so many more rows are uncertain, or fewer."""
+        self.admission.uncertain(change)
+        self._changed.set()
+
+    def troubled(self, error: KlingError) -> None:
+        """Note the service's trouble with a submit: all wait."""
+        now, draw = asyncio.get_running_loop().time(), self._dice.random()
+        pause = named_pause(error, cap=self._cap)
+        if isinstance(error, RateLimited):
+            self.admission.refused(now, pause=pause, jobs=error.too_many_jobs, draw=draw)
+            self.heard()
+        else:
+            self.admission.troubled(now, pause=pause, draw=draw)
+            self.missed(error)
+        self._changed.set()
+
+    def crowded(self) -> None:
+        """Note a generation that failed since there were too many at once."""
+        now = asyncio.get_running_loop().time()
+        self.admission.refused(now, pause=None, jobs=True, draw=self._dice.random())
+        self._changed.set()
+
+    def heard(self) -> None:
+        """Note a usable answer of the service, to whatever call."""
+        self._last_usable = asyncio.get_running_loop().time()
+        self._trouble = None
+        self._changed.set()
+
+    def missed(self, error: KlingError) -> None:
+        """Note that the service gave no usable answer."""
+        if self._last_usable is None:
+            self._last_usable = asyncio.get_running_loop().time()
+        self._trouble = error
+
+    def silence(self) -> tuple[float, KlingError] | None:
+        """Return for how many seconds there was no usable answer, and the last trouble; None where there is none."""
+        if self._trouble is None or self._last_usable is None:
+            return None
+        return asyncio.get_running_loop().time() - self._last_usable, self._trouble

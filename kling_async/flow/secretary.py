@@ -1,0 +1,74 @@
+"""Keeps the result files a view of the journal: metadata as rows become DONE, failures at the start and at the end.
+
+The journal is the truth and remembers how far the metadata reach; whatever a crash left is made good from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from kling_async.ports import Journal, Results, VideoStore
+from kling_async.types.record import Record
+
+_POSITION: Final = "metadata_position"
+_PAGE: Final = 256
+
+
+class Secretary:
+    """Writes down what the journal says.
+
+    Args:
+        journal: The truth.
+        results: The files.
+        store: Knows where videos lie.
+    """
+
+    def __init__(self, journal: Journal, results: Results, store: VideoStore) -> None:
+        self._journal = journal
+        self._results = results
+        self._store = store
+        self._order = 0
+        self._wake = asyncio.Event()
+
+    def changed(self, _before: Record, after: Record) -> None:
+        """Hear of a saved change (an `Observer`)."""
+        if after.stage == "done":
+            self._wake.set()
+
+    async def open(self) -> None:
+        """Bring the files into agreement with the journal."""
+        self._order = await self._results.resume(await self._journal.note(_POSITION))
+        await self._catch_up()
+        await self._write_failures()
+
+    async def keep(self) -> None:
+        """Add lines as rows become DONE, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._catch_up()
+
+    async def close(self) -> None:
+        """Write what is missing, and the failures as they stand."""
+        await self._catch_up()
+        await self._write_failures()
+
+    async def _catch_up(self) -> None:
+        position = None
+        while page := await self._journal.done_since(self._order, limit=_PAGE):
+            position = await self._results.add(
+                [(order, record, self._store.path(record.name)) for order, record in page]
+            )
+            self._order = page[-1][0]
+        if position is not None:
+            await self._journal.note(_POSITION, position)
+
+    async def _write_failures(self) -> None:
+        failures = []
+        for read in (self._journal.failed, self._journal.unfinished):
+            after = 0
+            while page := await read(after=after, limit=_PAGE):
+                after = page[-1][0]
+                failures += [record for _, record in page if record.stage == "failed" or record.set_aside]
+        await self._results.write_failures(failures)
