@@ -1,0 +1,96 @@
+"""What a run will cost, told before the first POST, and the question whether to spend it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import click
+from attrs import frozen
+
+from kling_async.cli.ends import say
+
+if TYPE_CHECKING:
+    from kling_async.flow.batch import Batch
+
+ASK_ABOVE: Final = 10.0
+"""USD above which a run without a budget asks first."""
+
+_SECONDS: Final = {5: 290.0, 10: 580.0}
+"""What one generation takes, as logged of the real service."""
+_MEGABYTES: Final = {5: 8, 10: 16}
+"""What one video takes on the disk, roughly."""
+_AT_ONCE: Final = 5
+"""Generations at once where the account's limit is not known."""
+
+
+@frozen
+class Plan:
+    """What a run would buy."""
+
+    rows: int
+    """Rows in the manifest."""
+    new: int
+    """Rows not yet bought."""
+    price: float | None
+    """USD for all new rows; None where no price is known."""
+    balance: float | None
+    """USD on the account; None where the service does not tell."""
+    seconds: float
+    """Time at the limit."""
+    megabytes: int
+    """Disk needed."""
+
+    def tell(self) -> None:
+        """Print it to stderr."""
+        money = "price not known" if self.price is None else f"{self.price:.2f} USD"
+        purse = "" if self.balance is None else f", {self.balance:.2f} USD on the account"
+        hours = self.seconds / 3600
+        time = f"{hours:.1f} h" if hours >= 2 else f"{self.seconds / 60:.0f} min"
+        say(f"{self.rows} rows, {self.new} new: {money}{purse}; about {time}, {self.megabytes} MB on the disk")
+
+    def document(self) -> dict[str, object]:
+        """Return it for `--json`."""
+        return {
+            "rows": self.rows,
+            "new": self.new,
+            "price_usd": self.price,
+            "balance_usd": self.balance,
+            "seconds": round(self.seconds),
+            "disk_mb": self.megabytes,
+        }
+
+
+async def make_plan(batch: Batch, *, rows: int, new: Counter[int], in_flight: int | str) -> Plan:
+    """Work out what a run would buy.
+
+    Args:
+        batch: The open batch.
+        rows: Rows in the manifest.
+        new: Rows not yet bought, by duration.
+        in_flight: Generations at once, or `auto`.
+    """
+    prices = {duration: batch.price(duration) for duration in new}
+    known = [price * new[duration] for duration, price in prices.items() if price is not None]
+    at_once = in_flight if isinstance(in_flight, int) else _AT_ONCE
+    return Plan(
+        rows,
+        sum(new.values()),
+        round(sum(known), 6) if len(known) == len(prices) else None,
+        await batch.balance() if new else None,
+        sum(_SECONDS[duration] * count for duration, count in new.items()) / at_once,
+        sum(_MEGABYTES[duration] * count for duration, count in new.items()),
+    )
+
+
+def may_spend(plan: Plan, *, budget: float | None, yes: bool) -> bool:
+    """Ask, where much money would be spent without a budget and a person is there to answer."""
+    dear = plan.price is None or plan.price > ASK_ABOVE
+    if not plan.new or not dear or budget is not None or yes:
+        return True
+    told = "an unknown sum" if plan.price is None else f"{plan.price:.2f} USD"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        say(f"going on to spend {told} without a budget (--budget USD sets one)")
+        return True
+    return click.confirm(f"Spend up to {told} without a budget?", err=True)
