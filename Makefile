@@ -15,9 +15,11 @@ demo: ## Make the example's videos with the simulator, into demo/: no key, no mo
 	@scripts/setup.sh run
 	$(BIN)/kling-async run examples/manifest.csv --out demo --simulate $(ARGS)
 
+HANG := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true # a test that hangs shows where, and fails
+
 test: ## Run the tests with their coverage (ARGS="-k name" narrows them)
 	@scripts/setup.sh dev
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term $(HANG) $(ARGS)
 
 check: lint format types floors tree ## Judge the code without running it (-k: go on after a failure)
 

@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from kling_async.types.generation import GenerationStatus as GenerationStatus
     from kling_async.types.generation import RemoteVideo as RemoteVideo
     from kling_async.types.generation import Usage as Usage
+    from kling_async.types.image import ImageSource as ImageSource
     from kling_async.types.outcome import BatchReport as BatchReport
     from kling_async.types.outcome import Outcome as Outcome
     from kling_async.types.outcome import Tally as Tally
     from kling_async.types.outcome import VideoFile as VideoFile
     from kling_async.types.record import Stage as Stage
     from kling_async.types.request import DynamicMask as DynamicMask
-    from kling_async.types.request import ImageSource as ImageSource
     from kling_async.types.request import ImageToVideo as ImageToVideo
     from kling_async.types.request import Point as Point
     from kling_async.types.settings import Settings as Settings
@@ -103,7 +103,7 @@ _HOMES = {
     "VideoFile": "kling_async.types.outcome",
     "Stage": "kling_async.types.record",
     "DynamicMask": "kling_async.types.request",
-    "ImageSource": "kling_async.types.request",
+    "ImageSource": "kling_async.types.image",
     "ImageToVideo": "kling_async.types.request",
     "Point": "kling_async.types.request",
     "Settings": "kling_async.types.settings",

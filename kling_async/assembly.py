@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import random
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
 from attrs import frozen
 
+from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.files import LocalVideoStore
 from kling_async.adapters.http import HttpTransport
 from kling_async.adapters.images import LocalImages
 from kling_async.adapters.results import FolderResults
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.configuration import KEY_NAMES, load_settings
-from kling_async.errors import AuthenticationFailed, ConfigurationError, KlingError
+from kling_async.errors import AuthenticationFailed, ConfigurationError, DownloadError, KlingError
 from kling_async.flow.background import Background
 from kling_async.flow.batch import Batch, Start
 from kling_async.flow.client import KlingClient
@@ -39,21 +39,11 @@ from kling_async.types.outcome import VideoFile
 from kling_async.types.request import DURATIONS, MODEL, ImageToVideo
 from kling_async.types.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 JOURNAL = Path(".kling", "journal.db")
 """Where a folder's journal lies."""
 
 _PRICE_PATIENCE = 10.0
 """Seconds that the price call may take at the start."""
-
-
-class SystemClock:
-    """The wall's clock."""
-
-    def wall(self) -> float:
-        """Return Unix seconds."""
-        return time.time()
 
 
 @frozen
@@ -111,7 +101,7 @@ def _core(settings: Settings, *, inputs: Path | None, clock: Clock | None, seed:
             gate.missed(error)
 
     poller = Poller(service, background, settings.polling, pauses=settings.admission, dice=dice, heard=heard)
-    reconciler = Reconciler(service, background, clock, heard=heard)
+    reconciler = Reconciler(service, background, heard=heard, read=gate.log_read)
     doors: list[Callable[[], Awaitable[None]]] = [images.aclose, transport.aclose]
     return _Core(settings, background, clock, dice, gate, service, poller, reconciler, doors)
 
@@ -136,8 +126,8 @@ def open_client(
     """Make a client; enter it with `async with`.
 
     Args:
-        settings: All settings. Without them, key, address and the rest come from the environment and
-            `kling-async.toml`.
+        settings: All settings. Without them, key, address and the rest come from the environment; the settings file
+            is the command line's (`kling_async.configuration.load_settings` reads it).
         clock: The wall's clock; for tests.
         seed: Seed of the jitter; for tests.
         flags: Single settings by name, over the environment: `base_url="…"`.
@@ -203,7 +193,11 @@ def open_batch(
     folder = Path(out)
     place = folder / JOURNAL if journal is None else Path(journal)
     core = _core(_settings(settings, flags), inputs=place.parent / "inputs", clock=clock, seed=seed)
-    book, store, results = SqliteJournal(place), LocalVideoStore(folder / "videos"), FolderResults(folder)
+    book, store, results = (
+        SqliteJournal(place),
+        LocalVideoStore(folder / "videos"),
+        FolderResults(folder, inputs=place.parent / "inputs"),
+    )
     secretary = Secretary(book, results, store)
     prices = Prices({} if core.settings.money.price is None else by_duration(core.settings.money.price))
     crew = Crew(
@@ -224,6 +218,7 @@ def open_batch(
         await book.open()
         core.doors.extend([store.aclose, results.aclose, book.aclose])
         await store.clean()
+        await _prove_writable(store)
         start = await _read_start(book, core, service_name or core.settings.service.base_url)
         tally = await book.tally()
         core.gate.admission = _admission(core.settings, open_now=tally.submitting + tally.uncertain + tally.submitted)
@@ -233,51 +228,49 @@ def open_batch(
     return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=(*observers, secretary))
 
 
+async def _prove_writable(store: LocalVideoStore) -> None:
+    """Write an empty file where the videos shall lie, before anything is bought."""
+    try:
+        async with store.stage("probe"):
+            pass
+    except DownloadError as error:
+        raise ConfigurationError(f"the videos' folder cannot be written: {error}") from None
+
+
 async def _read_start(book: Journal, core: _Core, service_name: str) -> Start:
-    """Hold the journal against today's service and key, and give a new one its id."""
-    known = await book.note("service")
-    if known is not None and known != service_name:
+    """Hold the journal against today's service, and give a new one its id."""
+    known, tally = await book.note("service"), await book.tally()
+    if known is not None and known != service_name and tally.rows > tally.planned + tally.failed:
         raise ConfigurationError(
             f"the folder's journal belongs to the service at {known}, not {service_name}: what was bought there cannot "
             "be asked for here; use that address, or another folder"
         )
-    if known is None:
+    if known != service_name:
         await book.note("service", service_name)
-    journal_id = await book.note("journal_id") or await book.note("journal_id", secrets.token_hex(5))
-    digest = hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16]
-    used = await book.note("key_digest")
-    tally = await book.tally()
-    if used is None or not (tally.uncertain or tally.submitting):
-        await book.note("key_digest", digest)
+    journal_id = await book.note("journal_id") or await book.note("journal_id", secrets.token_hex(5)) or ""
     budget = core.settings.money.budget
     return Start(
-        journal_id or "",
-        same_key=used in {None, digest} or not (tally.uncertain or tally.submitting),
+        journal_id,
+        hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16],
         ceiling=None if budget is None else credits_of(budget),
     )
 
 
 async def _learn_prices(core: _Core, prices: Prices) -> None:
     """Ask for the price where nobody told it. A budget needs one; without a budget it only makes the holds exact."""
-    for duration in DURATIONS:
-        if prices.hold(duration) is not None:
-            continue
-        try:
+    if core.settings.money.price is None:
+        with suppress(KlingError, TimeoutError):
             async with asyncio.timeout(_PRICE_PATIENCE):
-                price = await core.service.price(MODEL, duration)
-        except (KlingError, TimeoutError) as error:
-            logger.debug("the price is not known: %s", error)
-            price = None
-        if price is not None:
-            prices.told(duration, credits_of(price))
-        elif core.settings.money.budget is not None:
-            raise ConfigurationError("a budget needs a price, and the service does not tell it: give --price USD")
+                for duration, price in (await core.service.prices(MODEL)).items():
+                    prices.told(duration, credits_of(price))
+    if core.settings.money.budget is not None and any(prices.hold(duration) is None for duration in DURATIONS):
+        raise ConfigurationError("a budget needs a price, and the service does not tell it: give --price USD")
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:
     if settings is None:
         return load_settings(flags)[0]
-    return Settings.of(**{**settings.flat(), **flags}) if flags else settings
+    return settings.updated(**flags)
 
 
 def generate_sync(

@@ -38,7 +38,7 @@ def load_settings(
     Args:
         flags: Values by flat name; None for "not given".
         environ: The environment; that of the process if not given.
-        folder: Where the settings file may lie; the working folder if not given.
+        folder: Where the settings file may lie; no file is read if not given.
 
     Returns:
         The settings, and for each name where its value comes from.
@@ -46,9 +46,8 @@ def load_settings(
     Raises:
         ConfigurationError: With every unknown name and every wrong value.
     """
-    path = (Path.cwd() if folder is None else folder) / FILE
-    sources = {
-        str(path): _from_file(path),
+    sources: dict[str, Mapping[str, object]] = {
+        FILE: {} if folder is None else _from_file(folder / FILE),
         "environment": _from_environment(os.environ if environ is None else environ),
         "flag": {name: value for name, value in flags.items() if value is not None},
     }

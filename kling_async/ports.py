@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kling_async.errors import KlingError
     from kling_async.rules.images import ImageFacts
     from kling_async.types.exchange import HttpCall, HttpReply
+    from kling_async.types.image import ImageSource
     from kling_async.types.outcome import Tally
     from kling_async.types.record import Record
-    from kling_async.types.request import ImageSource
 
 
 class Clock(Protocol):
@@ -90,7 +91,7 @@ class Journal(Protocol):
         """Write what is waiting, and let go."""
         ...
 
-    async def enrol(self, planned: Sequence[Record]) -> list[Record | Exception]:
+    async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order.
 
         A new key is written as it comes. A known one keeps its stage; was it edited, it is replaced where no money
@@ -109,7 +110,11 @@ class Journal(Protocol):
     async def intend(self, record: Record, *, ceiling: int | None) -> None:
         """Write a SUBMITTING record, unless spent + held + its price would pass the ceiling; one transaction.
 
+        It is written over the PLANNED record of the attempt before, and over nothing else: no row is bought twice at
+        once.
+
         Raises:
+            JournalError: The row does not stand as it must.
             BudgetExceeded: It would; nothing was written.
         """
         ...

@@ -58,7 +58,7 @@ install() {
         uv pip install --quiet --python $python "$@"
     else
         $python -m pip --version >/dev/null 2>&1 || $python -m ensurepip >/dev/null
-        $python -m pip install --quiet --disable-pip-version-check "$@"
+        $python -m pip install --quiet --quiet --disable-pip-version-check "$@"
     fi
 }
 

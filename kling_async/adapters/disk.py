@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -47,6 +47,17 @@ def temporary_name(name: str) -> str:
 def is_temporary(name: str) -> bool:
     """Tell whether `temporary_name` made this name, in this process or an earlier one."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporary(folder: Path, *, spared: Container[Path] = frozenset()) -> int:
+    """Remove what earlier processes left in a folder under temporary names; return how many."""
+    removed = 0
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_temporary(path.name) and path not in spared:
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def open_regular(path: str | Path) -> FileIO:

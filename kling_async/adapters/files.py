@@ -6,6 +6,7 @@ never touch the disk on the loop's thread, nor leave anything but a whole file u
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,9 +19,9 @@ from kling_async.adapters.disk import (
     NEW_FILE,
     describe,
     is_full,
-    is_temporary,
     make_folder,
     open_regular,
+    remove_temporary,
     sync_folder,
     temporary_name,
     write_all,
@@ -88,14 +89,8 @@ class LocalVideoStore:
         self._threads.close()
 
     def _clean(self) -> int:
-        removed = 0
-        for folder, _, names in os.walk(self._folder):
-            for path in (Path(folder, name) for name in names if is_temporary(name)):
-                if path not in self._live:
-                    with suppress(OSError):
-                        path.unlink()
-                        removed += 1
-        return removed
+        folders = [Path(folder) for folder, _, _ in os.walk(self._folder)]
+        return sum(remove_temporary(folder, spared=self._live) for folder in folders)
 
 
 class LocalStagedVideo:
@@ -154,6 +149,8 @@ class _Part:
         with self._lock, _told(self._final):
             if self.over:
                 return
+            if self._final.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
             try:
                 self._handle = os.open(self.path, NEW_FILE, 0o666)
             except FileNotFoundError:
@@ -206,10 +203,9 @@ def _told(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "run again: the video is fetched again, not bought again"
         if is_full(error):
-            raise DiskFull(f"there is no room for {final} ({describe(error)}): make room and {advice}") from error
-        raise DownloadError(f"{final} cannot be written ({describe(error)}): mend that and {advice}") from error
+            raise DiskFull(f"there is no room for {final} ({describe(error)}): make room") from error
+        raise DownloadError(f"{final} cannot be written ({describe(error)})") from error
 
 
 def _holds(path: Path, size: int, sha256: str) -> bool:

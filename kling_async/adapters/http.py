@@ -19,10 +19,13 @@ from yarl import URL
 from kling_async._version import __version__
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.types.exchange import HttpCall, HttpReply
-from kling_async.types.request import ImageSource
+from kling_async.types.image import ImageSource
 
 MAX_REPLY: Final = 1024 * 1024
 """Bytes of an answer that are read at the most."""
+
+_SHORTEST_KEY: Final = 6
+"""Characters below which a text is too common to be blotted out; no key of the service's is so short."""
 
 _NEVER_SENT: Final = (
     aiohttp.ClientConnectorError,
@@ -53,6 +56,7 @@ class HttpTransport:
 
     def __init__(self, base_url: str, api_key: str, images: Encoder, *, connect_timeout: float) -> None:
         self._base = base_url
+        self._key = api_key.encode()
         self._authorization = {"Authorization": f"Bearer {api_key}"}
         self._images = images
         self._connect_timeout = connect_timeout
@@ -79,11 +83,15 @@ class HttpTransport:
                 proxy=self._proxy_for(url),
             ) as response:
                 content = await _read_bounded(response)
-                return HttpReply(response.status, _lower(response.headers), content)
+                return HttpReply(response.status, _lower(response.headers), self._without_key(content))
         except _NEVER_SENT as error:
             raise NotSent(f"{url.host} cannot be reached: {_words(error)}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._lost(call, body, url, error) from error
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Blot out the key where an answer repeats it: what comes in here is shown, logged and kept."""
+        return content.replace(self._key, b"***") if len(self._key) >= _SHORTEST_KEY else content
 
     def _lost(self, call: HttpCall, body: _Body, url: URL, error: Exception) -> KlingError:
         """Tell a body that was not finished from an answer that did not come."""

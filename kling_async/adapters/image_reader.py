@@ -31,11 +31,10 @@ class ImageReader:
     """
 
     def __init__(self, name: str, opened: Callable[[], FileIO], size: int) -> None:
-        self.left = size
         self.closed = False
         self._name = name
         self._open = opened
-        self._size = size
+        self._size = self._left = size
         self._file: FileIO | None = None
         self._modified = 0
         self._lock = Lock()
@@ -52,9 +51,9 @@ class ImageReader:
             if self._file is None:
                 self._file = self._open()
                 self._modified = self._check(self._file)
-            data = read_exactly(self._file, min(PIECE, self.left))
-            self.left -= len(data)
-            if self.left == 0:
+            data = read_exactly(self._file, min(PIECE, self._left))
+            self._left -= len(data)
+            if self._left == 0:
                 self._end(self._file)
             elif len(data) < PIECE:
                 raise self._changed()

@@ -17,12 +17,14 @@ from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+from attrs import evolve
+
 from kling_async.adapters.disk import describe, make_folder, open_regular, write_whole
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
-from kling_async.types.request import ImageKind, ImageSource
+from kling_async.types.image import ImageKind, ImageSource
 
 T = TypeVar("T")
 
@@ -95,11 +97,16 @@ class LocalImages:
         return found or source.mime or _UNKNOWN
 
     async def keep(self, source: ImageSource) -> ImageSource:
-        """Store bytes once each, and return the source that names them; any other comes back as it is.
+        """Store bytes once each, and return the source that names them.
+
+        A relative path is given the working folder as its base, so that it is found from any other; a URL comes back
+        as it is.
 
         Raises:
             JournalError: They cannot be stored.
         """
+        if source.kind is ImageKind.PATH and not source.base and not Path(source.text).is_absolute():
+            return evolve(source, base=await self._threads.ask(os.getcwd))
         if source.kind is not ImageKind.BYTES or self._inputs is None:
             return source
         digest = await self._threads.finish(partial(_store, self._inputs, source.content))
@@ -122,7 +129,7 @@ class LocalImages:
         places = self._places(source)
         reader = ImageReader(places[0], lambda: open_regular(_existing(places)), size)
         try:
-            while reader.left:
+            while not reader.closed:
                 yield await self._threads.ask(reader.next_piece)
         finally:
             if not reader.closed:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import Final, TextIO
 
 from attrs import frozen
 
@@ -24,7 +24,8 @@ from kling_async.adapters.manifest_rows import is_not_utf8, parse_json, read_row
 from kling_async.errors import InvalidRequest, Issue, ManifestError
 from kling_async.rules.identity import default_key, written_digest
 from kling_async.rules.images import SNIFF_BYTES, sniff
-from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.request import ImageToVideo
 
 LONGEST_LINE: Final = 256 * 1024 * 1024
 """Characters: a JSON object with eight images of 10 MB as data URIs has half of them."""
@@ -68,14 +69,13 @@ def read_manifest(path: Path) -> Iterator[Row]:
     empty = True
     try:
         with path.open("rb") as file:
-            head = _peek(file, path)
-            if _is_jsonl(path, head):
-                rows = _read_objects(_lines(file, "\n"), folder)
-            else:
-                rows = _read_table(_lines(file, ""), "\t" if path.suffix.lower() == ".tsv" else None, folder)
-            for row in rows:
-                empty = False
-                yield row
+            jsonl = _is_jsonl(path, _peek(file, path))
+            with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", "\n" if jsonl else "") as text:
+                delimiter = "\t" if path.suffix.lower() == ".tsv" else None
+                lines = _lines(text)
+                for row in _read_objects(lines, folder) if jsonl else _read_table(lines, delimiter, folder):
+                    empty = False
+                    yield row
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {describe(error)}") from error
     if empty:
@@ -108,7 +108,7 @@ class KeyCheck:
         written = written_digest(row.request)
         key = row.request.key or default_key(written)
         hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        shelf = self._shelves.setdefault(int.from_bytes(hashed[:2]), bytearray())
+        shelf = self._shelves.setdefault(int.from_bytes(hashed[:2]) % 4096, bytearray())
         mark, content = hashed[2:10], bytes.fromhex(written[:8])
         at = shelf.find(mark)
         while at % 16 and at >= 0:  # entries have 16 bytes; a find between two is none
@@ -138,9 +138,8 @@ def _is_jsonl(path: Path, head: bytes) -> bool:
     return suffix in {".jsonl", ".ndjson"} or (suffix not in {".csv", ".tsv"} and head.startswith(b"{"))
 
 
-def _lines(file: BinaryIO, newline: str) -> Iterator[str]:
-    """Yield physical lines with their ends, one at a time. Bytes that are not UTF-8 stay recognisable."""
-    text: TextIO = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
+def _lines(text: TextIO) -> Iterator[str]:
+    """Yield physical lines with their ends, one at a time."""
     for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE), ""), 1):
         if len(line) == LONGEST_LINE:
             raise ManifestError(f"has more than {LONGEST_LINE:,} characters", line=number)
@@ -252,18 +251,22 @@ def _faulty(number: int, issues: Iterable[Issue]) -> Row:
     return Row(number, None, tuple(errors))
 
 
-def _file_fault(source: ImageSource) -> str | None:
+def _file_fault(source: ImageSource) -> str:
+    """Return what is wrong with an image by its first bytes; nothing of a URL, or of one that a journal keeps."""
     if source.kind is ImageKind.BYTES:
-        head = source.content[:SNIFF_BYTES]
-    elif source.kind is ImageKind.PATH:
-        path = Path(source.base, source.text)
-        try:
-            with open_regular(path) as file:
-                head = file.read(SNIFF_BYTES)
-        except FileNotFoundError:
-            return f"there is no file {path}"
-        except (OSError, ValueError) as error:
-            return f"{path} cannot be read: {describe(error)}"
-    else:
-        return None
-    return None if sniff(head) else f"{source!r} begins like no image that is known"
+        return _head_fault(source.content[:SNIFF_BYTES])
+    if source.kind is not ImageKind.PATH:
+        return ""
+    path = Path(source.base, source.text)
+    try:
+        with open_regular(path) as file:
+            fault = _head_fault(file.read(SNIFF_BYTES))
+    except FileNotFoundError:
+        return f"there is no file {path}"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {describe(error)}"
+    return f"{path} {fault}" if fault else ""
+
+
+def _head_fault(head: bytes) -> str:
+    return "" if sniff(head) else "begins like no image that is known"

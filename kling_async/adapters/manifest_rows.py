@@ -15,7 +15,8 @@ from attrs import frozen
 
 from kling_async.adapters.columns import BASE, CARRY, INPUTS, Columns
 from kling_async.errors import InvalidRequest, Issue
-from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.request import ImageToVideo
 
 _PLAIN: Final = ("prompt", "negative_prompt", "cfg_scale", "model")
 _IMAGES: Final = ("image", "tail_image", "static_mask")
@@ -47,12 +48,18 @@ def read_row(columns: Columns, values: Mapping[str, object], folder: str, faults
     nul = [name for name, value in values.items() if isinstance(value, str) and "\0" in value]
     issues = [*faults, *(Issue(name, "holds a NUL character") for name in nul)]
     given = {field: values[name] for field, name in columns.fields.items() if values.get(name) not in (None, "")}
-    fields = dict(_read_fields(given, _Places(folder, values), issues))
+    fields: dict[str, Any] = dict(_read_fields(given, _Places(folder, values), issues))
     fields["carry"] = {**{name: values[name] for name in columns.carried}, **_read_carry(values, issues)}
-    request = _make(fields, issues)
-    if request is None or issues:
-        raise InvalidRequest(issues=tuple(Issue(columns.as_written(issue.field), issue.message) for issue in issues))
-    return request
+    fields.setdefault("image", ImageSource(ImageKind.PATH, fault="is missing: every row needs an image"))
+    told = {issue.field for issue in issues}
+    try:
+        request = ImageToVideo(**fields)
+    except InvalidRequest as error:
+        issues += [issue for issue in error.issues if columns.as_written(issue.field) not in told]
+    else:
+        if not issues:
+            return request
+    raise InvalidRequest(issues=tuple(Issue(columns.as_written(issue.field), issue.message) for issue in issues))
 
 
 def parse_json(text: str) -> object:
@@ -72,15 +79,6 @@ def parse_json(text: str) -> object:
 def is_not_utf8(text: str) -> bool:
     """Tell whether text was read from bytes that are no UTF-8."""
     return not text.isascii() and _NOT_UTF8.search(text) is not None
-
-
-def _make(fields: dict[str, Any], issues: list[Issue]) -> ImageToVideo | None:
-    fields.setdefault("image", ImageSource(ImageKind.PATH, fault="is missing: every row needs an image"))
-    try:
-        return ImageToVideo(**fields)
-    except InvalidRequest as error:
-        issues.extend(error.issues)
-        return None
 
 
 def _read_fields(given: Mapping[str, object], places: _Places, issues: list[Issue]) -> Iterator[tuple[str, object]]:

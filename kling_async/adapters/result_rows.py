@@ -16,11 +16,12 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Final
 
-from kling_async.adapters.columns import BASE, CARRY, FIELDS, INPUTS, find_meant
+from kling_async.adapters.columns import BASE, CARRY, INPUTS, find_meant
 from kling_async.rules.images import SNIFF_BYTES, sniff
+from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.outcome import usd
 from kling_async.types.record import Record
-from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+from kling_async.types.request import ImageToVideo
 
 _VIDEO: Final = "video"  # datasets puts the video itself there
 _FILE: Final = "_file_name"  # datasets takes each column of this ending for one of files
@@ -180,7 +181,7 @@ def _is_relative(source: ImageSource) -> bool:
 
 def _is_free(name: str) -> bool:
     """Tell whether a manifest may have a column of the caller's own with this name."""
-    return name not in FIELDS and find_meant(name) is None and name[:1] not in {"", "_"} and "\0" not in name
+    return find_meant(name) is None and name[:1] not in {"", "_"} and "\0" not in name
 
 
 def _as_json(value: object) -> object:

@@ -10,7 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kling_async.adapters.disk import describe, is_full, make_folder, write_all, write_whole
+from kling_async.adapters.disk import describe, is_full, make_folder, remove_temporary, write_all, write_whole
 from kling_async.adapters.result_rows import FailureLines, video_line
 from kling_async.adapters.threads import Threads
 from kling_async.errors import ConfigurationError, DiskFull
@@ -115,6 +115,7 @@ class FolderResults:
             else:
                 self._metadata.unlink(missing_ok=True)
                 noted = _Position()
+            remove_temporary(self._folder)
         self._reached = noted
         return noted.row
 
@@ -214,7 +215,8 @@ def _append(path: Path, lines: bytes) -> None:
         try:
             write_all(handle, [lines])
         except OSError:
-            os.ftruncate(handle, before)
+            with suppress(OSError):
+                os.ftruncate(handle, before)
             raise
     finally:
         os.close(handle)

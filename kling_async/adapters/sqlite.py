@@ -1,21 +1,18 @@
-"""The journal on SQLite: one writer, group commit, WAL, `synchronous=FULL`.
+"""The journal on SQLite: WAL, `synchronous=FULL`, one writer with group commit, and reads beside it.
 
-What waits while a commit is under way goes into the next one together: a list on the loop's side, one hand-off a
-batch to a thread of its own, one future a batch. Reads have a connection and a thread of their own beside it. A call
-returns when what it wrote survives a crash; nothing is ever acknowledged before its commit.
+A call returns when what it wrote survives a crash.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
 from kling_async.errors import BudgetExceeded, JournalError, JournalTooNew, KlingError, RequestChanged
 from kling_async.rules.identity import from_document, to_document
@@ -23,9 +20,6 @@ from kling_async.rules.lifecycle import PAID_FOR
 from kling_async.rules.naming import collision_key, distinct_stem
 from kling_async.types.outcome import Tally, usd
 from kling_async.types.record import Record, Stage, Trouble
-
-T = TypeVar("T")
-_Work = Callable[[sqlite3.Connection], Any]
 
 _PACKAGE: Final = "kling_async.adapters"
 _PRAGMAS: Final = (
@@ -47,12 +41,10 @@ class SqliteJournal:
     def __init__(self, path: Path, *, lock: bool = True) -> None:
         self._path = path
         self._lock = FolderLock(path.with_name("lock")) if lock else None
-        self._writer = _Connection(path, "kling-journal")
-        self._reader = _Connection(path, "kling-journal-read")
+        self._writer = Connection(path, "kling-journal")
+        self._reader = Connection(path, "kling-journal-read")
+        self._commits = GroupCommit(self._writer)
         self._sql: dict[str, str] = {}
-        self._waiting: list[_Work] = []
-        self._next: asyncio.Future[list[Any]] | None = None
-        self._committing = False
 
     async def open(self) -> None:
         """Open the database, bring its schema up to date, and take the folder."""
@@ -73,19 +65,20 @@ class SqliteJournal:
 
     async def aclose(self) -> None:
         """Write what is waiting, and let go."""
-        while self._next is not None:
-            await asyncio.wait([self._next])
+        await self._commits.drain()
         await self._close_all()
 
     async def _close_all(self) -> None:
         await self._reader.close()
         await self._writer.close(self._lock.release if self._lock is not None else None)
 
-    async def enrol(self, planned: Sequence[Record]) -> list[Record | Exception]:
+    async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
-        return list(await self._write(lambda connection: [self._enrol_one(connection, record) for record in planned]))
+        return list(
+            await self._commits.do(lambda connection: [self._enrol_one(connection, record) for record in planned])
+        )
 
-    def _enrol_one(self, connection: sqlite3.Connection, record: Record) -> Record | Exception:
+    def _enrol_one(self, connection: sqlite3.Connection, record: Record) -> Record | KlingError:
         values = _enrolment(record)
         try:
             fresh = connection.execute(self._sql["insert"], values).rowcount
@@ -112,7 +105,7 @@ class SqliteJournal:
     async def save(self, record: Record) -> None:
         """Write a record's new state."""
         values = _state(record)
-        await self._write(lambda connection: self._save_one(connection, values))
+        await self._commits.do(lambda connection: self._save_one(connection, values))
 
     def _save_one(self, connection: sqlite3.Connection, values: dict[str, Any]) -> None:
         try:
@@ -137,9 +130,10 @@ class SqliteJournal:
                         f"the next video would pass the budget: {usd(taken):.2f} USD are spent or held, it costs "
                         f"{usd(record.credits or 0):.2f}, the budget is {usd(ceiling):.2f}"
                     )
-            self._save_one(connection, values)
+            if connection.execute(self._sql["intend"], values).rowcount != 1:
+                raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
 
-        await self._write(work)
+        await self._commits.do(work)
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""
@@ -176,7 +170,9 @@ class SqliteJournal:
     async def note(self, name: str, value: str | None = None) -> str | None:
         """Remember a fact about the job, or (without a value) return it."""
         if value is not None:
-            await self._write(lambda connection: connection.execute(self._sql["write_note"], (name, value)).rowcount)
+            await self._commits.do(
+                lambda connection: connection.execute(self._sql["write_note"], (name, value)).rowcount
+            )
             return value
         rows = await self._read("read_note", name)
         return str(rows[0]["value"]) if rows else None
@@ -184,107 +180,9 @@ class SqliteJournal:
     async def _read(self, statement: str, *values: object) -> list[sqlite3.Row]:
         return await self._reader.run(lambda connection: connection.execute(self._sql[statement], values).fetchall())
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Put work into the next commit, and return its result when that is durable."""
-        batch = self._next
-        if batch is None:
-            batch = self._next = asyncio.get_running_loop().create_future()
-        place = len(self._waiting)
-        self._waiting.append(work)
-        if not self._committing:
-            self._commit()
-        # The batch belongs to all who wait for it: one that is cancelled must not take it away from the others.
-        result = (await asyncio.shield(batch))[place]
-        if isinstance(result, _Raised):
-            raise result.error
-        return result  # type: ignore[no-any-return]  # the result of `work`, by its place
-
-    def _commit(self) -> None:
-        """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
-        batch, works = self._next, self._waiting
-        if batch is None:
-            return
-        self._next, self._waiting, self._committing = None, [], True
-        job = self._writer.submit(lambda connection: _transact(connection, works))
-        job.add_done_callback(lambda done: self._committed(batch, done))
-
-    def _committed(self, batch: asyncio.Future[list[Any]], job: asyncio.Future[list[Any]]) -> None:
-        self._committing = False
-        if not batch.done():
-            error = job.exception()
-            if error is None:
-                batch.set_result(job.result())
-            else:
-                batch.set_exception(error)
-                batch.exception()  # A batch whose waiters were all cancelled is nobody's to retrieve.
-        self._commit()
-
-
-class _Connection:
-    """One connection and the one thread that uses it, by executor calls of the running loop."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path = path
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
-
-    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.shield(self.submit(work))
-
-    def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            if self._connection is None:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
-                self._connection.row_factory = sqlite3.Row
-            return work(self._connection)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
-
-    async def close(self, last: Callable[[], None] | None = None) -> None:
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, self._close, last))
-        self._executor.shutdown(wait=False)
-
-    def _close(self, last: Callable[[], None] | None) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if last is not None:
-            last()
-
-
-class _Raised:
-    """An error of one piece of work; the others of its batch stand."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
 
 def _nothing(_connection: sqlite3.Connection) -> None:
     return None
-
-
-def _transact(connection: sqlite3.Connection, works: Sequence[_Work]) -> list[Any]:
-    results: list[Any] = []
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for work in works:
-            connection.execute("SAVEPOINT work")
-            try:
-                results.append(work(connection))
-            except KlingError as error:
-                connection.execute("ROLLBACK TO work")
-                results.append(_Raised(error))
-            connection.execute("RELEASE work")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return results
 
 
 def _read_statements() -> dict[str, str]:
@@ -328,6 +226,7 @@ _STATE: Final = (
     "attempt",
     "client_request_id",
     "sent_at",
+    "sent_with",
     "generation_id",
     "credits",
     "size",

@@ -10,11 +10,17 @@ UPDATE row SET request = :request, written = :written, stage = 'planned', conten
     generation_id = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
 WHERE key = :key AND stage IN ('planned', 'failed')
 
+-- name: intend
+UPDATE row SET stage = 'submitting', content = :content, attempt = :attempt, client_request_id = :client_request_id,
+    sent_at = :sent_at, sent_with = :sent_with, generation_id = NULL, credits = :credits, trouble_kind = NULL,
+    trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
+WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1
+
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
-    sent_at = :sent_at, generation_id = :generation_id, credits = :credits, trouble_kind = :trouble_kind,
-    trouble_message = :trouble_message, size = :size, sha256 = :sha256, seconds = :seconds,
-    done_order = CASE WHEN :stage = 'done'
+    sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, credits = :credits,
+    trouble_kind = :trouble_kind, trouble_message = :trouble_message, size = :size, sha256 = :sha256,
+    seconds = :seconds, done_order = CASE WHEN :stage = 'done'
         THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row)) ELSE done_order END
 WHERE key = :key
 

@@ -5,9 +5,10 @@ Nothing heavy is imported here: `--help` must come at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -59,7 +60,20 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output went away; what was bought is in the journal.
-        sys.stderr.close()
-        sys.exit(141)
+        _leave(141)
+    except OSError as error:
+        click.echo(f"kling-async: {error}", err=True)
+        _leave(1)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave(141)
+    except OSError as error:
+        click.echo(f"kling-async: the output cannot be written: {error.strerror}", err=True)
+        _leave(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without another word: whoever read our output is gone, and what was bought is in the journal."""
+    os._exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -19,7 +20,7 @@ def command(*, as_json: bool, **flags: object) -> int:
     from kling_async.errors import KlingError
 
     try:
-        settings, origins = load_settings(read_flags(flags))
+        settings, origins = load_settings(read_flags(flags), folder=Path())
     except KlingError as error:
         return complain(error)
     shown = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
 import signal
@@ -21,6 +23,7 @@ from kling_async.errors import (
     JournalLocked,
     JournalTooNew,
     KlingError,
+    NotFound,
     OutOfCredit,
     RequestChanged,
     ServiceUnavailable,
@@ -52,17 +55,40 @@ def code_of(error: BaseException) -> int:
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), UNFORESEEN)
 
 
+_ADVICE: Final = (
+    (AuthenticationFailed, "check the key in AIMLAPI_API_KEY"),
+    (OutOfCredit, "top up the account"),
+    (BudgetExceeded, "raise --budget to go on"),
+    (NotFound, "check the model, and the address (kling-async config shows it)"),
+)
+"""What to do next, where the error's own words come from the service."""
+
+
 def say(text: str = "") -> None:
-    """Write a line to stderr, for a person."""
-    click.echo(text, err=True)
+    """Write a line to stderr, for a person. Nobody listening is no reason to stop."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def complain(error: KlingError) -> int:
-    """Tell an error, and return its exit code."""
+    """Tell an error and what to do, and return its exit code."""
     say(f"kling-async: {error}")
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind) and advice not in str(error):
+            say(f"  {advice}")
     if error.generation_id and error.generation_id not in str(error):
         say(f"  generation: {error.generation_id}")
     return code_of(error)
+
+
+def error_document(error: KlingError) -> dict[str, object]:
+    """Return an error for `--json`."""
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "generation_id": error.generation_id,
+        "exit_code": code_of(error),
+    }
 
 
 class Stopped(Exception):  # noqa: N818  # a signal, not an error
@@ -77,8 +103,8 @@ class Stopped(Exception):  # noqa: N818  # a signal, not an error
         self.code = 128 + number
 
 
-def run_loop(work: Callable[[], Awaitable[int]]) -> int:
-    """Run a command's work in a loop, and return its exit code.
+def run_loop(work: Callable[[], Awaitable[int]], *, as_json: bool = False) -> int:
+    """Run a command's work in a loop, and return its exit code. With `as_json`, an error is a document on stdout, too.
 
     The first SIGINT or SIGTERM cancels the work, which then stops cleanly; the second ends the process at once: the
     journal stays true, since nothing in it waits for an orderly end.
@@ -86,6 +112,8 @@ def run_loop(work: Callable[[], Awaitable[int]]) -> int:
     try:
         return asyncio.run(_guarded(work))
     except KlingError as error:
+        if as_json:
+            click.echo(json.dumps(error_document(error), indent=2))
         return complain(error)
     except Stopped as stop:
         return stop.code

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kling_async.cli.ends import OK, log_to_stderr, run_loop, say
-from kling_async.cli.options import read_flags
+from kling_async.cli.ends import OK, complain, log_to_stderr, run_loop, say
 from kling_async.cli.simulated import simulated
+from kling_async.errors import AnswerLost, ConfigurationError, GenerationFailed, KlingError
+from kling_async.types.request import ImageToVideo
+
+if TYPE_CHECKING:
+    from kling_async.flow.client import KlingClient
+    from kling_async.types.outcome import VideoFile
+    from kling_async.types.settings import Settings
 
 
 @click.command("generate")
-@click.argument("image")
+@click.argument("image", required=False)
 @click.option("-p", "--prompt", help="What shall happen.")
 @click.option("-o", "--output", "path", required=True, metavar="FILE", help="Where to put the video.")
 @click.option("--tail-image", metavar="IMAGE", help="The last frame (5 s only).")
@@ -23,6 +31,10 @@ from kling_async.cli.simulated import simulated
 @click.option("--cfg-scale", type=float, help="How close to stick to the prompt, 0 to 1.")
 @click.option("--static-mask", metavar="IMAGE", help="The area that stays still.")
 @click.option("--dynamic-masks", metavar="JSON", help='[{"mask": IMAGE, "trajectories": [{"x": 1, "y": 2}, …]}, …]')
+@click.option(
+    "--resume", metavar="ID", help="Buy nothing: wait for and fetch what was bought, by its generation id or ka1.… id."
+)
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
 @click.option("--timeout", type=float, metavar="S", help="Seconds to wait for the generation.")
 @click.option(
     "--no-image-checks",
@@ -38,8 +50,20 @@ from kling_async.cli.simulated import simulated
 @click.option("--verbose", is_flag=True, help="Every call on stderr.")
 def command(**given: Any) -> int:
     """Make one video from IMAGE: a file, a URL or a data URI."""
+    if (given["image"] is None) == (given["resume"] is None):
+        raise click.UsageError("give either IMAGE or --resume ID")
+    from kling_async.configuration import load_settings
+
     log_to_stderr(verbose=given.pop("verbose"))
-    return run_loop(partial(_generate, **given))
+    try:
+        if not given.pop("overwrite") and Path(given["path"]).exists():
+            raise ConfigurationError(  # told as any other
+                f"{given['path']} is there already, and another video costs money: --overwrite makes one"
+            )
+        settings, _ = load_settings({"image_checks": given.pop("image_checks")}, folder=Path())
+    except KlingError as error:
+        return complain(error)
+    return run_loop(partial(_generate, settings=settings, **given), as_json=given["as_json"])
 
 
 async def _generate(
@@ -49,32 +73,61 @@ async def _generate(
     simulate: bool,
     as_json: bool,
     quiet: bool,
-    image_checks: bool | None,
+    resume: str | None,
+    settings: Settings,
     **fields: Any,
 ) -> int:
     from kling_async.assembly import open_client
-    from kling_async.types.request import ImageToVideo
 
-    request = ImageToVideo(**{**fields, "dynamic_masks": _read_masks(fields["dynamic_masks"])})
+    request = None if resume else ImageToVideo(**{**fields, "dynamic_masks": _read_masks(fields["dynamic_masks"])})
     async with (
-        simulated(on=simulate) as overrides,
-        open_client(**read_flags({"image_checks": image_checks, **overrides})) as client,
+        simulated(on=simulate) as beside,
+        open_client(settings.updated(**beside.settings)) as client,
     ):
         if not quiet:
-            say("a video takes about five minutes" if not simulate else "a simulated video takes some seconds")
-        file = await client.generate(request, path, timeout=timeout)
-    if as_json:
-        document = {
-            "path": str(file.path),
-            "bytes": file.size,
-            "sha256": file.sha256,
-            "generation_id": file.generation_id,
-            "seconds": file.seconds,
-        }
-        click.echo(json.dumps(document, indent=2))
-    else:
-        click.echo(str(file.path))
+            say("a simulated video takes some seconds" if simulate else "a video takes about five minutes")
+        file = await _make(client, request, path, resume=resume, timeout=timeout)
+    _show(file, as_json=as_json)
     return OK
+
+
+async def _make(
+    client: KlingClient, request: ImageToVideo | None, path: str, *, resume: str | None, timeout: float | None
+) -> VideoFile:
+    """Make a video, or go on with one; tell how to go on with what is bought, however it ends."""
+    try:
+        if request is not None:
+            return await client.generate(request, path, timeout=timeout)
+        return await client.download(await client.wait(await _bought(client, resume or ""), timeout=timeout), path)
+    except KlingError as error:
+        bought = error.generation_id or getattr(error, "client_request_id", None)
+        if bought and not isinstance(error, GenerationFailed):
+            say(f"go on with: {shlex.join(['kling-async', 'generate', '--resume', bought, '-o', path])}")
+        raise
+
+
+async def _bought(client: KlingClient, name: str) -> str:
+    """Return the generation id, looked up where a submit's own id is given."""
+    if not name.startswith("ka1."):
+        return name
+    generation = await client.find(name)
+    if generation is None:
+        raise AnswerLost(f"the usage log does not list {name} (yet): try again later", client_request_id=name)
+    return generation.id
+
+
+def _show(file: VideoFile, *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(str(file.path))
+        return
+    document = {
+        "path": str(file.path),
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "generation_id": file.generation_id,
+        "seconds": file.seconds,
+    }
+    click.echo(json.dumps(document, indent=2))
 
 
 def _read_masks(text: str | None) -> Any:

@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import define, evolve, field
 
-from kling_async.cli.ends import OK, ROWS_FAILED, USAGE, code_of, complain, log_to_stderr, run_loop, say
+from kling_async.cli.ends import OK, ROWS_FAILED, USAGE, code_of, complain, error_document, log_to_stderr, run_loop, say
 from kling_async.cli.options import read_flags, setting_flags
 from kling_async.cli.plan import Plan, make_plan, may_spend
 from kling_async.cli.progress import Progress
 from kling_async.cli.simulated import NAME, simulated
+from kling_async.errors import KlingError
+from kling_async.types.outcome import BatchReport, Tally
+from kling_async.types.record import Record, Stage
 
 if TYPE_CHECKING:
     from kling_async.flow.batch import Batch
     from kling_async.manifests import Manifest, ManifestCheck
-    from kling_async.types.outcome import BatchReport
+    from kling_async.types.settings import Settings
 
 
 @click.command("run")
@@ -46,11 +50,21 @@ if TYPE_CHECKING:
 @click.option("--verbose", is_flag=True, help="Every step on stderr.")
 def command(*, verbose: bool, **given: Any) -> int:
     """Run MANIFEST (CSV, TSV or JSONL) into a folder. What is done already is not bought again."""
+    from kling_async.configuration import load_settings
+    from kling_async.types.settings import SETTING_NAMES
+
     log_to_stderr(verbose=verbose)
-    return run_loop(partial(_run, **given))
+    flags = {name: given.pop(name) for name in SETTING_NAMES if name in given}
+    try:
+        settings, _ = load_settings(read_flags(flags), folder=Path())
+    except KlingError as error:
+        if given["as_json"]:
+            click.echo(json.dumps(error_document(error), indent=2))
+        return complain(error)
+    return run_loop(partial(_run, settings=settings, **given), as_json=given["as_json"])
 
 
-async def _run(
+async def _run(  # noqa: PLR0913  # the flags, each by name
     *,
     manifest: Path,
     out: Path,
@@ -60,19 +74,18 @@ async def _run(
     simulate: bool,
     as_json: bool,
     quiet: bool,
-    **flags: Any,
+    settings: Settings,
 ) -> int:
     from kling_async.assembly import open_batch
-    from kling_async.configuration import load_settings
     from kling_async.manifests import Manifest
 
-    async with simulated(on=simulate) as overrides:
-        settings, _ = load_settings({**read_flags(flags), **overrides})
+    async with simulated(on=simulate) as beside:
+        settings = settings.updated(**beside.settings)
         source = Manifest(manifest, image_checks=settings.checks.image_checks)
         try:
             check = await source.check()
             if check.error_count:
-                return _show_errors(manifest, check)
+                return _show_errors(manifest, check, as_json=as_json)
             progress = Progress(quiet=quiet)
             async with open_batch(
                 out,
@@ -81,8 +94,9 @@ async def _run(
                 observers=[progress],
                 service_name=NAME if simulate else None,
             ) as batch:
+                beside.take_over([record async for record in batch.unfinished()])
                 return await _spend(
-                    batch, source, check, progress, settings=settings, dry_run=dry_run, yes=yes, as_json=as_json
+                    batch, source, progress, settings=settings, dry_run=dry_run, yes=yes, as_json=as_json
                 )
         finally:
             source.close()
@@ -91,54 +105,91 @@ async def _run(
 async def _spend(
     batch: Batch,
     source: Manifest,
-    check: ManifestCheck,
     progress: Progress,
     *,
-    settings: Any,
+    settings: Settings,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> int:
-    new, refused = await _enrol(batch, source)
-    if refused:
-        for error in refused:
-            say(f"kling-async: {error}")
-        return USAGE
-    plan = await make_plan(batch, rows=check.rows, new=new, in_flight=settings.admission.max_in_flight)
+    enrolled = await _enrol(batch, source)
+    if enrolled.refused:
+        return _show_refused(enrolled.refused, as_json=as_json)
+    # Rows of an earlier manifest that cost nothing and stand in this one no more are nobody's business here.
+    tally = await batch.tally()
+    idle = tally.planned - enrolled.planned, tally.failed - enrolled.failed
+    plan = await make_plan(batch, rows=enrolled.rows, new=enrolled.new, in_flight=settings.admission.max_in_flight)
     if dry_run or not progress.quiet:
         plan.tell()
     if dry_run:
         return _show_plan(plan, as_json=as_json)
     if not may_spend(plan, budget=settings.money.budget, yes=yes):
         return USAGE
-    progress.start(await batch.tally())
+    progress.start(_without(tally, *idle))
+    began = asyncio.get_running_loop().time()
     try:
         report = await batch.run(source.requests(), retry_failed=source.is_failures)
     except asyncio.CancelledError:
         progress.stop()
-        tally = await batch.tally()
+        tally = _without(await batch.tally(), *idle)
+        if as_json:
+            seconds = asyncio.get_running_loop().time() - began
+            click.echo(json.dumps(BatchReport(tally, batch.out, seconds).summary(), indent=2))
         say(f"stopped: {tally.done} of {tally.rows} rows done, {tally.pending + tally.uncertain} left; go on with:")
         say(f"  {_same_command()}")
         raise
     finally:
         progress.stop()
+    report = evolve(report, tally=_without(report.tally, *idle))
     return _conclude(report, as_json=as_json, quiet=progress.quiet)
 
 
-async def _enrol(batch: Batch, source: Manifest) -> tuple[Counter[int], list[Exception]]:
-    """Take all rows into the journal; return those that are not bought yet, by duration, and those that are refused."""
-    new: Counter[int] = Counter()
-    refused: list[Exception] = []
+def _without(tally: Tally, planned: int, failed: int) -> Tally:
+    return evolve(tally, planned=max(0, tally.planned - planned), failed=max(0, tally.failed - failed))
+
+
+@define
+class _Enrolled:
+    """What the journal says of a manifest's rows."""
+
+    rows: int = 0
+    planned: int = 0
+    failed: int = 0
+    new: Counter[int] = field(factory=Counter)
+    refused: list[KlingError] = field(factory=list)
+
+
+async def _enrol(batch: Batch, source: Manifest) -> _Enrolled:
+    """Take all rows into the journal; a row that stands twice is one."""
+    found, seen = _Enrolled(), set[int]()
     async for chunk in source.chunks():
         for record in await batch.enrol(chunk):
-            if isinstance(record, Exception):
-                refused.append(record)
-            elif record.stage == "planned" or (record.stage == "failed" and source.is_failures):
-                new[record.request.duration] += 1
-    return new, refused
+            if not isinstance(record, Record):
+                found.refused.append(record)
+                continue
+            if hash(record.key) in seen:
+                continue
+            seen.add(hash(record.key))
+            found.rows += 1
+            found.planned += record.stage is Stage.PLANNED
+            found.failed += record.stage is Stage.FAILED
+            if record.stage is Stage.PLANNED or (record.stage is Stage.FAILED and source.is_failures):
+                found.new[record.request.duration] += 1
+    return found
 
 
-def _show_errors(manifest: Path, check: ManifestCheck) -> int:
+def _show_refused(refused: list[KlingError], *, as_json: bool) -> int:
+    for error in refused:
+        say(f"kling-async: {error}")
+    if as_json:
+        click.echo(json.dumps({"errors": [error_document(error) for error in refused]}, indent=2))
+    return USAGE
+
+
+def _show_errors(manifest: Path, check: ManifestCheck, *, as_json: bool) -> int:
+    if as_json:
+        rows = [{"line": error.line, "field": error.field, "message": error.message} for error in check.errors]
+        click.echo(json.dumps({"error": "ManifestError", "errors": rows, "error_count": check.error_count}, indent=2))
     for error in check.errors:
         say(f"{manifest}: {error}")
     more = check.error_count - len(check.errors)
@@ -163,7 +214,9 @@ def _conclude(report: BatchReport, *, as_json: bool, quiet: bool) -> int:
         say(_in_words(report))
     if report.stopped is not None:
         complain(report.stopped)
-        say(f"what is open was brought to its end; go on with:\n  {_same_command()}")
+        still = tally.submitting + tally.submitted + tally.rendered + tally.uncertain
+        say(f"{still} bought rows are still open" if still else "what was open was brought to its end")
+        say(f"go on with:\n  {_same_command()}")
         return code_of(report.stopped)
     return ROWS_FAILED if tally.failed or tally.uncertain or tally.pending else OK
 
@@ -171,7 +224,7 @@ def _conclude(report: BatchReport, *, as_json: bool, quiet: bool) -> int:
 def _in_words(report: BatchReport) -> str:
     tally, out = report.tally, report.out
     if not report.submits and not report.fresh and tally.done == tally.rows:
-        return f"nothing to do: all {tally.rows} rows have their video in {out / 'videos'}"
+        return f"nothing to do: all {tally.rows} rows are done, their videos in {out / 'videos'}"
     lines = [f"{tally.done} of {tally.rows} rows have their video ({report.fresh} new) in {out / 'videos'}"]
     if tally.failed or tally.uncertain or tally.pending:
         lines.append(

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve, frozen
 
 from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailable
 from kling_async.flow.background import Job
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Scribe, Slot
+from kling_async.flow.enrolment import planned_record
+from kling_async.flow.rows import Closed, Rows
 from kling_async.flow.secretary import Secretary
+from kling_async.flow.streams import Outcomes, Requests, chunks
 from kling_async.flow.walker import Walker
 from kling_async.ports import Observer
-from kling_async.rules.identity import default_key, written_digest
 from kling_async.rules.lifecycle import HOLDS_SLOT
-from kling_async.rules.naming import file_stem
 from kling_async.rules.troubles import error_of_record
 from kling_async.types.outcome import BatchReport, Outcome, Tally, usd
 from kling_async.types.record import Record, Retried, Stage
@@ -37,11 +37,8 @@ from kling_async.types.request import ImageToVideo
 
 logger = logging.getLogger(__name__)
 
-Requests: TypeAlias = Iterable[ImageToVideo] | AsyncIterable[ImageToVideo]
-"""Where a batch's rows come from; read as slots free up."""
-
-_CHUNK: Final = 32
-"""Rows that are read from the source, and enrolled, at once."""
+_STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
+"""Where a row may stand that is not in flight: all others were taken up at the start."""
 _PAGE: Final = 64
 """Rows that are read from the journal at once."""
 _GUARD: Final = 5.0
@@ -54,8 +51,8 @@ class Start:
 
     journal_id: str
     """The journal's own id."""
-    same_key: bool
-    """Whether its rows were sent with today's key."""
+    key_digest: str
+    """The digest of today's key."""
     ceiling: int | None
     """The budget in credits."""
 
@@ -82,7 +79,8 @@ class Batch:
         close: Callable[[], Awaitable[None]],
         observers: Sequence[Observer] = (),
     ) -> None:
-        self._out = out
+        self.out = out
+        """The folder."""
         self._crew = crew
         self._secretary = secretary
         self._prepare = prepare
@@ -99,7 +97,7 @@ class Batch:
             raise
         scribe = Scribe(self._crew.journal, self._crew.clock, self._observers)
         self._buyer = Buyer(
-            self._crew, scribe, journal_id=start.journal_id, ceiling=start.ceiling, same_key=start.same_key
+            self._crew, scribe, journal_id=start.journal_id, ceiling=start.ceiling, key_digest=start.key_digest
         )
         self._scribe = scribe
         self._walker = Walker(self._crew, scribe, self._buyer)
@@ -125,37 +123,30 @@ class Batch:
             logger.info("the balance is not known: %s", error)
             return None
 
+    async def unfinished(self) -> AsyncIterator[Record]:
+        """Yield the rows that money stands behind and that are not DONE."""
+        after = 0
+        while page := await self._crew.journal.unfinished(after=after, limit=_PAGE):
+            for after, record in page:  # noqa: B007  # the last number is where the next page begins
+                yield record
+
     def price(self, duration: int) -> float | None:
         """Return what one video costs in USD; None where nobody told."""
         credits_ = self._crew.prices.hold(duration)
         return None if credits_ is None else usd(credits_)
 
-    async def enrol(self, requests: Sequence[ImageToVideo]) -> list[Record | Exception]:
+    async def enrol(self, requests: Sequence[ImageToVideo]) -> list[Record | KlingError]:
         """Take rows into the journal without starting them, and return each as the journal knows it.
 
         An edited row that money stands behind is a `RequestChanged` in the answer; nothing is bought for it.
         """
-        planned = [await self._planned(request) for request in requests]
+        images = self._crew.service.images
+        planned = [await planned_record(request, images) for request in requests]
         known = await self._crew.journal.enrol(planned)
         return [
             evolve(record, request=request) if isinstance(record, Record) else record
             for record, request in zip(known, requests, strict=True)
         ]
-
-    async def _planned(self, request: ImageToVideo) -> Record:
-        images = self._crew.service.images
-        kept = evolve(
-            request,
-            image=await images.keep(request.image),
-            tail_image=None if request.tail_image is None else await images.keep(request.tail_image),
-            static_mask=None if request.static_mask is None else await images.keep(request.static_mask),
-            dynamic_masks=tuple(
-                [evolve(mask, mask=await images.keep(mask.mask)) for mask in request.dynamic_masks],
-            ),
-        )
-        written = written_digest(kept)
-        key = request.key if request.key is not None else default_key(written)
-        return Record(key, f"{file_stem(key)}.mp4", kept, written)
 
     @asynccontextmanager
     async def stream(self, requests: Requests, *, retry_failed: bool = False) -> AsyncIterator[AsyncIterator[Outcome]]:
@@ -179,7 +170,7 @@ class Batch:
         send, receive = anyio.create_memory_object_stream[Outcome](0)
         job = await self._crew.background.start(partial(self._serve, requests, send, retry_failed=retry_failed))
         try:
-            yield _Outcomes(receive, partial(self._crew.background.result, job))
+            yield Outcomes(receive, partial(self._crew.background.result, job))
         finally:
             self._buyer.stopping = True
             await _stop(job)
@@ -208,7 +199,7 @@ class Batch:
             stopped = error
         return BatchReport(
             await self.tally(),
-            self._out,
+            self.out,
             loop.time() - began,
             submits=service.submits - submits,
             polls=service.polls - polls,
@@ -217,13 +208,13 @@ class Batch:
         )
 
     async def _serve(self, requests: Requests, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool) -> None:
-        rows = _Rows(self._crew, self._walker, self._outcome, send)
+        rows = Rows(self._crew, self._walker, self._outcome, send)
         async with send, anyio.create_task_group() as around:
             await self._secretary.open()
             around.start_soon(self._guard)
             around.start_soon(self._secretary.keep)
             async with anyio.create_task_group() as group:
-                with suppress(_Closed):
+                with suppress(Closed):
                     await self._resume(group, rows)
                     await self._feed(group, rows, requests, retry_failed=retry_failed)
             around.cancel_scope.cancel()
@@ -244,7 +235,7 @@ class Batch:
                 self._crew.gate.close(error)
                 raise error
 
-    async def _resume(self, group: TaskGroup, rows: _Rows) -> None:
+    async def _resume(self, group: TaskGroup, rows: Rows) -> None:
         """Take up what was bought before: money stands behind it, whatever the source brings."""
         after = 0
         while page := await self._crew.journal.unfinished(after=after, limit=_PAGE):
@@ -258,16 +249,19 @@ class Batch:
                     await rows.room()
                 rows.begin(group, record, slot)
 
-    async def _feed(self, group: TaskGroup, rows: _Rows, requests: Requests, *, retry_failed: bool) -> None:
-        async for chunk in _chunks(requests):
+    async def _feed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
+        async for chunk in chunks(requests):
             await rows.room()
+            # A row that stands twice in the source is one row: what is in flight is not begun again.
+            begun = set(rows.flying)
             known = await self.enrol(chunk)
             for request, record in zip(chunk, known, strict=True):
                 if not isinstance(record, Record):
                     await rows.refuse(request, record)
                     continue
-                if record.key in rows.resumed:
+                if record.key in rows.resumed or record.key in begun or record.stage not in _STARTS:
                     continue
+                begun.add(record.key)
                 if record.stage is Stage.FAILED and retry_failed:
                     record = await self._scribe.move(record, Retried())  # noqa: PLW2901  # the same row, one step on
                 await rows.admit(group, record)
@@ -289,106 +283,6 @@ class Batch:
         )
 
 
-class _Closed(Exception):  # noqa: N818  # a signal, not an error
-    """No more rows start."""
-
-
-class _Rows:
-    """The rows in flight: one task for each, bounded by slots and by what may wait behind them."""
-
-    def __init__(
-        self,
-        crew: Crew,
-        walker: Walker,
-        outcome: Callable[..., Outcome],
-        send: MemoryObjectSendStream[Outcome],
-    ) -> None:
-        self._crew = crew
-        self._walker = walker
-        self._outcome = outcome
-        self._send = send
-        self._tasks = 0
-        self._left = asyncio.Event()
-        self._behind = 4 * crew.settings.downloads.downloads_at_once
-        self.resumed: set[str] = set()
-
-    async def room(self) -> None:
-        """Wait while too many rows have left their slot and are not yet delivered."""
-        while self._tasks - self._crew.gate.admission.open >= self._behind:
-            self._left.clear()
-            await self._left.wait()
-
-    async def admit(self, group: TaskGroup, record: Record) -> None:
-        """Start a row when there is a slot for it; one that has ended is an outcome at once."""
-        if record.stage in {Stage.DONE, Stage.FAILED}:
-            await self._send.send(self._outcome(record, resumed=True))
-            return
-        await self.room()
-        slot = Slot(self._crew.gate)
-        try:
-            await slot.enter()
-        except KlingError as error:
-            if error is self._crew.gate.closed:
-                raise _Closed from None
-            raise
-        self.begin(group, record, slot)
-
-    def begin(self, group: TaskGroup, record: Record, slot: Slot) -> None:
-        """Start a row's task."""
-        self._tasks += 1
-        group.start_soon(self._row, record, slot)
-
-    async def refuse(self, request: ImageToVideo, error: Exception) -> None:
-        """Tell that a row was not taken in."""
-        if not isinstance(error, KlingError):
-            raise error
-        key = getattr(error, "key", request.key or "")
-        await self._send.send(Outcome(key, Stage.PLANNED, request, error=error, generation_id=error.generation_id))
-
-    async def _row(self, record: Record, slot: Slot) -> None:
-        try:
-            ended = await self._walker.walk(record, slot)
-            slot.release()
-            await self._send.send(self._outcome(ended))
-        except KlingError as error:
-            # The gate is closed and this row was not bought: it stays as it is, for the next run.
-            if error is not self._crew.gate.closed:
-                raise
-        finally:
-            slot.release()
-            self._tasks -= 1
-            self._left.set()
-
-
-class _Outcomes:
-    """The outcomes as they finish; at their end, the error that stopped the run."""
-
-    def __init__(self, receive: MemoryObjectReceiveStream[Outcome], result: Callable[[], Awaitable[None]]) -> None:
-        self._receive = receive
-        self._result = result
-
-    def __aiter__(self) -> AsyncIterator[Outcome]:
-        return self
-
-    async def __anext__(self) -> Outcome:
-        try:
-            return await self._receive.receive()
-        except anyio.EndOfStream:
-            await self._result()
-            raise StopAsyncIteration from None
-
-
 async def _stop(job: Job[None]) -> None:
     if not job.result.done():
         await job.stop()
-
-
-async def _chunks(requests: Requests) -> AsyncIterator[list[ImageToVideo]]:
-    """Read a source: an async one row by row, since it may wait; another one a few rows at a time."""
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield [request]
-        return
-    rows = iter(requests)
-    while chunk := list(islice(rows, _CHUNK)):
-        yield chunk

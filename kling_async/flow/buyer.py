@@ -59,15 +59,15 @@ class Buyer:
         scribe: Saves each change.
         journal_id: The journal's own id, part of every POST's id.
         ceiling: Credits that may be spent and held at the most; None for no budget.
-        same_key: Whether the journal's uncertain rows were sent with today's key; the log lists no other's.
+        key_digest: The digest of today's key; the usage log lists no other key's requests.
     """
 
-    def __init__(self, crew: Crew, scribe: Scribe, *, journal_id: str, ceiling: int | None, same_key: bool) -> None:
+    def __init__(self, crew: Crew, scribe: Scribe, *, journal_id: str, ceiling: int | None, key_digest: str) -> None:
         self._crew = crew
         self._scribe = scribe
         self._journal_id = journal_id
         self._ceiling = ceiling
-        self._same_key = same_key
+        self._key_digest = key_digest
         self._key_refusals = 0
         self._warned_of_echo = False
         self.longest = 0.0
@@ -99,13 +99,13 @@ class Buyer:
             crew.clock.wall(),
             prepared.content,
             crew.prices.hold(record.request.duration),
+            self._key_digest,
         )
         intended = advance(record, intent)
         try:
             await crew.journal.intend(intended, ceiling=self._ceiling)
         except BudgetExceeded as error:
-            crew.gate.close(error)
-            raise
+            raise crew.gate.close(error) from None
         self._scribe.tell(record, intended)
         if self.stopping or crew.gate.closed is not None:
             return await self._scribe.move(intended, Unsent())
@@ -171,25 +171,22 @@ class Buyer:
         """Look for a row whose POST's answer was lost: for as long as it could be listed, or once."""
         if record.stage is Stage.SUBMITTING:
             record = await self._scribe.move(record, Lost())
-        if not self._same_key:
-            return await self._scribe.move(record, Unfound(_not_asked(record)))
-        self._crew.gate.uncertain(+1)
+        if record.sent_with not in {None, self._key_digest}:
+            return await self._scribe.move(record, Unfound(_of_another_key(record)))
+        name = record.client_request_id or ""
+        self._crew.gate.uncertain(name)
         try:
-            return await self._found(record, await self._look(record, once=once), once=once)
+            return await self._found(record, await self._look(record, once=once))
         finally:
-            self._crew.gate.uncertain(-1)
+            self._crew.gate.certain(name)
 
     async def _look(self, record: Record, *, once: bool) -> Found:
         sent_at = record.sent_at if record.sent_at is not None else self._crew.clock.wall()
         patience = max(self._crew.settings.uncertain.uncertain_after, 3 * self.longest)
         timeout = 0.0 if once else patience - self._scribe.age(record)
-        try:
-            return await self._crew.reconciler.find(record.client_request_id or "", sent_at=sent_at, timeout=timeout)
-        except KlingError as error:
-            logger.info("%s: the usage log cannot be read: %s", record.key, error)
-            return Found(Finding.NOT_ASKED)
+        return await self._crew.reconciler.find(record.client_request_id or "", sent_at=sent_at, timeout=timeout)
 
-    async def _found(self, record: Record, found: Found, *, once: bool) -> Record:
+    async def _found(self, record: Record, found: Found) -> Record:
         if found.finding is Finding.BOUGHT and found.generation_id is not None:
             logger.info("%s: its lost submit was found again, generation %s", record.key, found.generation_id)
             return await self._adopt(record, found.generation_id, None)
@@ -198,9 +195,8 @@ class Buyer:
         if found.finding is Finding.NOT_LISTED and self._crew.settings.uncertain.on_uncertain == "resubmit":
             logger.warning("%s: its lost submit is not in the usage log; it is submitted again, as asked", record.key)
             return await self._scribe.move(record, Resubmitted())
-        if found.finding is Finding.NOT_ASKED or once:
-            return await self._scribe.move(record, Unfound(record.trouble or _not_found(record)))
-        return await self._scribe.move(record, Unfound(_not_found(record)))
+        told = _not_readable(record) if found.finding is Finding.NOT_ASKED else _not_found(record)
+        return await self._scribe.move(record, Unfound(told))
 
 
 def _not_found(record: Record) -> Trouble:
@@ -211,9 +207,17 @@ def _not_found(record: Record) -> Trouble:
     )
 
 
-def _not_asked(record: Record) -> Trouble:
+def _not_readable(record: Record) -> Trouble:
     return Trouble(
         AnswerLost.__name__,
-        f"the answer to its submit was lost, and it was sent with another key, whose usage log cannot be read: run "
-        f"again with that key to find {record.client_request_id}",
+        f"the answer to its submit was lost, and the usage log could not be read to find {record.client_request_id}: "
+        "it may have been bought. It is looked for at each start",
+    )
+
+
+def _of_another_key(record: Record) -> Trouble:
+    return Trouble(
+        AnswerLost.__name__,
+        "the answer to its submit was lost, and it was sent with another key, whose usage log this key cannot read: "
+        f"run again with that key to find {record.client_request_id}",
     )

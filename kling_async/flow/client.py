@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from attrs import evolve
 
-from kling_async.errors import AnswerLost, DownloadError, KlingError, ServiceUnavailable
+from kling_async.errors import AnswerLost, ConfigurationError, DownloadError, KlingError, ServiceUnavailable
 from kling_async.flow.background import Background
 from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.flow.gate import Gate
@@ -219,8 +219,11 @@ class KlingClient:
             KlingError: One leaf; what is bought already is told by its `generation_id`.
         """
         store, downloader, name = self._place(path)
-        async with store.stage(name):
-            pass  # Proves that the folder can be written, before anything is bought.
+        try:
+            async with store.stage(name):
+                pass
+        except DownloadError as error:
+            raise ConfigurationError(f"{error}; nothing was bought") from None
         generation = await self.submit(request)
         try:
             return await self._fetch(await self.wait(generation, timeout=timeout), store, downloader, name)

@@ -134,8 +134,7 @@ class Downloader:
                 if verdict not in {Verdict.AGAIN, Verdict.FRESH_LINK}:
                     raise
                 if transfer.got > progress:
-                    tries, began = 0, loop.time()
-                progress = transfer.got
+                    tries, began, progress = 0, loop.time(), transfer.got
                 tries += 1
                 patient = isinstance(error, NotSent | AnswerLost | ServerTrouble)
                 waited = loop.time() - began

@@ -17,6 +17,9 @@ from kling_async.rules.retry import named_pause
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST = 0.001
+"""Seconds of the shortest wait: a clock's resolution must not make it spin."""
+
 
 class Gate:
     """The way to a POST.
@@ -57,7 +60,7 @@ class Gate:
                 if wait <= 0:
                     self.admission.take(loop.time())
                     return
-                await self._change(wait)
+                await self._change(max(wait, _SHORTEST))
 
     async def _change(self, seconds: float) -> None:
         self._changed.clear()
@@ -65,12 +68,13 @@ class Gate:
             async with asyncio.timeout(None if math.isinf(seconds) else seconds):
                 await self._changed.wait()
 
-    def close(self, error: KlingError) -> None:
-        """Let no more submits start. The first reason stands."""
+    def close(self, error: KlingError) -> KlingError:
+        """Let no more submits start, and return why: the first reason stands."""
         if self._closed is None:
             self._closed = error
             logger.warning("no more submits: %s", error)
         self._changed.set()
+        return self._closed
 
     def adopt(self) -> None:
         """Take a slot for what is open already."""
@@ -91,9 +95,18 @@ class Gate:
         self.admission.accepted()
         self.heard()
 
-    def uncertain(self, change: int) -> None:
-        """Note that so many more rows are uncertain, or fewer."""
-        self.admission.uncertain(change)
+    def uncertain(self, name: str) -> None:
+        """Note that a row is uncertain: too many of them stop all submits until the usage log was read."""
+        self.admission.uncertain(name)
+
+    def certain(self, name: str) -> None:
+        """Note that it is so no longer."""
+        self.admission.certain(name)
+        self._changed.set()
+
+    def log_read(self) -> None:
+        """Note that the usage log was read."""
+        self.admission.log_read()
         self._changed.set()
 
     def troubled(self, error: KlingError) -> None:
@@ -102,10 +115,9 @@ class Gate:
         pause = named_pause(error, cap=self._cap)
         if isinstance(error, RateLimited):
             self.admission.refused(now, pause=pause, jobs=error.too_many_jobs, draw=draw)
-            self.heard()
         else:
             self.admission.troubled(now, pause=pause, draw=draw)
-            self.missed(error)
+        self.missed(error)
         self._changed.set()
 
     def crowded(self) -> None:

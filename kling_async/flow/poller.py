@@ -35,6 +35,8 @@ _REFUSED_KEY = 3
 """Polls refused for the key, in a row, after which those who wait are told."""
 _FREE_TROUBLES = 3
 """Failed polls in a row that slow nobody down: one bad answer says nothing of the service."""
+_EARLY = 0.001
+"""Seconds by which a poll may leave early: a timer may fire a little before its time, and must not spin until then."""
 _NO_LINK_LIMIT = 10
 """Answers of "completed" without a link after which it is no use to ask on."""
 
@@ -136,7 +138,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                taken = self._agenda.take(loop.time())
+                taken = self._agenda.take(loop.time() + _EARLY)
                 if taken is None:
                     await self._rest()
                     continue
@@ -213,7 +215,7 @@ class Poller:
             if watch.without_link >= _NO_LINK_LIMIT:
                 message = f"generation {generation_id} is {word}, but the service gives no link to it"
                 self._end(generation_id, GenerationOverdue(message, generation_id=generation_id))
-                return
+            return
         if word not in watch.warned:
             watch.warned.add(word)
             logger.warning("generation %s: status %r is not known; asking again", generation_id, word)

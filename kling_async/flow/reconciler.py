@@ -1,7 +1,7 @@
 """Finds uncertain submits again: POSTs whose answer was lost, in the service's usage log, by the id that they carried.
 
 One paged read serves all that are looked for. What is not in the log yet may be listed later; it is looked for until it
-would have ended. Nothing here submits.
+would have ended, and called unfound only after a whole read that began when that time was over. Nothing here submits.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from attrs import define, frozen
 from kling_async.errors import KlingError
 from kling_async.flow.background import Background, Job
 from kling_async.flow.service import Service
-from kling_async.ports import Clock
-from kling_async.rules.account import LogEntry
+from kling_async.rules.account import LogEntry, LogPage
 
 logger = logging.getLogger(__name__)
 
 SKEW = 900.0
 """Seconds that are read to either side of a POST: clocks differ."""
 
-_MAX_PAGES = 200
-"""Pages of one read; the log takes 200 requests a minute."""
+_MAX_PAGES = 1000
+"""Pages of one read."""
+_PAGE_TRIES = 4
+"""Tries for one page before a read is given up."""
+_PAGE_PAUSE = 1.0
+"""Seconds after a page that failed; the log takes 200 requests a minute."""
+_GATHER = 0.1
+"""Seconds that a read waits for others who want one, too."""
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
 """Seconds between two reads; they grow."""
 
@@ -38,9 +43,9 @@ class Finding(enum.Enum):
     NOT_BOUGHT = "not bought"
     """It failed, and cost nothing."""
     NOT_LISTED = "not listed"
-    """The log was read, and does not know it so far."""
+    """The whole log was read when the time was over, and does not know it."""
     NOT_ASKED = "not asked"
-    """The log could not be read."""
+    """The log could not be read when the time was over."""
 
 
 @frozen
@@ -58,12 +63,7 @@ class _Search:
     earliest: float
     latest: float
     future: asyncio.Future[Found]
-    reads: int = 0
-
-    def so_far(self) -> Found:
-        if self.future.done():
-            return self.future.result()
-        return Found(Finding.NOT_LISTED if self.reads else Finding.NOT_ASKED)
+    waiting: int = 0
 
 
 class Reconciler:
@@ -72,59 +72,65 @@ class Reconciler:
     Args:
         service: The service.
         background: Where the reading lives.
-        clock: The wall's clock: the log is asked by it.
-        heard: Is told of each read: None for a usable answer, else the error.
+        heard: Is told of each answer: None for a usable one, else the error.
+        read: Is told of each whole read of the log.
     """
 
     def __init__(
         self,
         service: Service,
         background: Background,
-        clock: Clock,
         *,
         heard: Callable[[KlingError | None], None] = lambda _error: None,
+        read: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._background = background
-        self._clock = clock
         self._heard = heard
+        self._read = read
         self._searches: dict[str, _Search] = {}
         self._reading: Job[None] | None = None
+        self._next_read: Job[None] | None = None
         self._new = asyncio.Event()
 
     async def find(self, client_request_id: str, *, sent_at: float, timeout: float, look_back: float = 0.0) -> Found:
-        """Look for a POST until it is found, or for `timeout` seconds; at least once.
+        """Look for a POST until it is found, or for `timeout` seconds and a last whole read after them.
 
         Args:
             client_request_id: The id that the POST carried.
             sent_at: When it left, in wall-clock seconds.
             timeout: Seconds to look; 0 for one look.
             look_back: Seconds before `sent_at` at which it may have left, too.
-
-        Raises:
-            KlingError: Where one look was asked for: the log cannot be read.
         """
         search = self._searches.get(client_request_id)
         if search is None:
             search = _Search(sent_at - look_back, sent_at, asyncio.get_running_loop().create_future())
             self._searches[client_request_id] = search
+        search.waiting += 1
         try:
-            if timeout <= 0:
-                await self._read_once()
-                return search.so_far()
-            await self._start()
-            async with asyncio.timeout(timeout):
-                return await self._background.until(search.future)
-        except TimeoutError:
-            return search.so_far()
+            if timeout > 0 and await self._found_within(search, timeout):
+                return search.future.result()
+            try:
+                await self._fresh_read()
+            except KlingError as error:
+                logger.info("the usage log cannot be read: %s", error)
+                return search.future.result() if search.future.done() else Found(Finding.NOT_ASKED)
+            return search.future.result() if search.future.done() else Found(Finding.NOT_LISTED)
         finally:
-            if self._searches.get(client_request_id) is search:
+            search.waiting -= 1
+            if not search.waiting and self._searches.get(client_request_id) is search:
                 del self._searches[client_request_id]
 
-    async def _start(self) -> None:
+    async def _found_within(self, search: _Search, seconds: float) -> bool:
         self._new.set()
         if self._reading is None:
             self._reading = await self._background.start(self._read_on)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._background.until(search.future)
+        except TimeoutError:
+            return False
+        return True
 
     async def _read_on(self) -> None:
         wait = _FIRST_WAIT
@@ -137,14 +143,26 @@ class Reconciler:
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 1.6)
                 try:
-                    await self._read_once()
+                    await self._fresh_read()
                 except KlingError as error:
                     logger.info("the usage log cannot be read: %s; trying again", error)
         finally:
             for search in self._searches.values():
                 search.future.cancel()
 
-    async def _read_once(self) -> None:
+    async def _fresh_read(self) -> None:
+        """Wait for one whole read that begins after this call; all who want one at a time share it."""
+        job = self._next_read
+        if job is None:
+            job = self._next_read = await self._background.start(self._read_soon)
+        await self._background.result(job)
+
+    async def _read_soon(self) -> None:
+        await asyncio.sleep(_GATHER)
+        self._next_read = None
+        await self._read_whole()
+
+    async def _read_whole(self) -> None:
         """Read the log around all that are looked for, newest first, until all are found or the pages end."""
         searches = [search for search in self._searches.values() if not search.future.done()]
         if not searches:
@@ -153,19 +171,29 @@ class Reconciler:
         end = max(search.latest for search in searches) + SKEW
         offset = 0
         for _ in range(_MAX_PAGES):
-            try:
-                page = await self._service.log_page(start, end, offset=offset)
-            except KlingError as error:
-                self._heard(error)
-                raise
-            self._heard(None)
+            page = await self._page(start, end, offset)
             for entry in page.entries:
                 self._match(entry)
             offset += page.size
             if not page.has_more or not page.size or all(search.future.done() for search in searches):
                 break
-        for search in searches:
-            search.reads += 1
+        self._read()
+
+    async def _page(self, start: float, end: float, offset: int) -> LogPage:
+        """Read one page; a failed one is asked for again, so that a long log is not begun anew."""
+        tries = 0
+        while True:
+            try:
+                page = await self._service.log_page(start, end, offset=offset)
+            except KlingError as error:
+                self._heard(error)
+                tries += 1
+                if tries >= _PAGE_TRIES:
+                    raise
+                await asyncio.sleep(_PAGE_PAUSE * tries)
+            else:
+                self._heard(None)
+                return page
 
     def _match(self, entry: LogEntry) -> None:
         search = self._searches.get(entry.client_request_id)

@@ -14,7 +14,8 @@ from kling_async.rules.images import check_image, check_masks, check_tail
 from kling_async.rules.limits import check_fields
 from kling_async.types.exchange import HttpCall
 from kling_async.types.generation import Generation
-from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.request import ImageToVideo
 from kling_async.types.settings import ServiceSettings
 
 
@@ -138,7 +139,7 @@ class Service:
             await self.transport.send(account.encode_balance(timeout=self._settings.poll_timeout))
         )
 
-    async def price(self, model: str, duration: int) -> float | None:
-        """Return the price of one video in USD; None where the service does not tell it without doubt."""
+    async def prices(self, model: str) -> dict[int, float]:
+        """Return the price of one video in USD by its duration, as far as the service tells it for certain."""
         call = account.encode_price(model, timeout=self._settings.poll_timeout)
-        return account.decode_price(await self.transport.send(call), model=model, duration=duration)
+        return account.decode_prices(await self.transport.send(call), model=model)

@@ -34,6 +34,9 @@ from kling_async.types.record import (
     Verified,
 )
 
+CROWDED_ATTEMPTS: Final = 20
+"""POSTs of one row after which "too many at once" is taken for its own failure."""
+
 WATCHED_AT_LEAST: Final = 600.0
 """Seconds that this process watches a generation before it may call it overdue."""
 
@@ -83,15 +86,14 @@ class Walker:
             generation = await (self._ask_once(record) if once else self._wait(record))
         except GenerationFailed as error:
             failed = Failed(trouble_of(error))
-            if error.too_many_jobs:
+            if error.too_many_jobs and record.attempt < CROWDED_ATTEMPTS:
                 self._crew.gate.crowded()
                 return await self._scribe.move(record, failed, Retried()), None
             return await self._scribe.move(record, failed), None
         except (GenerationOverdue, NotFound) as error:
             return await self._scribe.move(record, Overdue(trouble_of(error))), None
         except AuthenticationFailed as error:
-            self._crew.gate.close(error)
-            raise
+            raise self._crew.gate.close(error) from None
         if not once:
             self._buyer.longest = max(self._buyer.longest, self._scribe.age(record))
         return await self._scribe.move(record, Rendered(generation.usage.credits)), generation.video
@@ -141,8 +143,7 @@ class Walker:
         except JournalError:
             raise
         except AuthenticationFailed as error:
-            crew.gate.close(error)
-            raise
+            raise crew.gate.close(error) from None
         except KlingError as error:
             return await self._scribe.move(saved, Unstored(trouble_of(error)))
         return await self._scribe.move(saved, Stored())

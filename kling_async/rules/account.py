@@ -13,11 +13,15 @@ from typing import Final
 
 from attrs import frozen
 
-from kling_async.rules.envelopes import error_of, parse_json, violation
+from kling_async.rules.envelopes import error_of, id_of, parse_json, violation
 from kling_async.types.exchange import HttpCall, HttpReply
+from kling_async.types.request import DURATIONS
 
 LOG_PAGE: Final = 100
 """Rows a page of the log, the most that it gives."""
+
+MAX_PRICE: Final = 1e6
+"""USD; what is dearer, or below nothing, is no price of a video."""
 
 _ACCEPT: Final = (("Accept", "application/json"),)
 
@@ -80,8 +84,17 @@ def decode_log(reply: HttpReply) -> LogPage:
         raise violation("the usage log has no data", reply)
     entries = tuple(entry for entry in map(_entry, rows) if entry is not None)
     pagination = document.get("pagination")
-    more = pagination.get("has_more") if isinstance(pagination, Mapping) else None
-    return LogPage(entries, len(rows), more if isinstance(more, bool) else len(rows) >= LOG_PAGE)
+    return LogPage(entries, len(rows), _has_more(pagination if isinstance(pagination, Mapping) else {}, len(rows)))
+
+
+def _has_more(pagination: Mapping[object, object], size: int) -> bool:
+    """Tell whether another page follows: as the answer says, or by its total; in doubt, yes, until a page is empty."""
+    more, total, offset = (pagination.get(name) for name in ("has_more", "total", "offset"))
+    if isinstance(more, bool):
+        return more
+    if isinstance(total, int) and isinstance(offset, int):
+        return offset + size < total
+    return size > 0
 
 
 def _entry(row: object) -> LogEntry | None:
@@ -90,8 +103,7 @@ def _entry(row: object) -> LogEntry | None:
     name, generation, status = (row.get(field) for field in ("client_request_id", "inference_id", "status"))
     if not isinstance(name, str) or not name:
         return None
-    found = generation if isinstance(generation, str) and generation.strip() else None
-    return LogEntry(name, found, isinstance(status, str) and status.lower() == "failed")
+    return LogEntry(name, id_of(generation), isinstance(status, str) and status.strip().lower() == "failed")
 
 
 def encode_balance(*, timeout: float) -> HttpCall:
@@ -116,8 +128,8 @@ def encode_price(model: str, *, timeout: float) -> HttpCall:
     return HttpCall("GET", "/v1/models", timeout, query=(("id", model), ("include", "pricing")), headers=_ACCEPT)
 
 
-def decode_price(reply: HttpReply, *, model: str, duration: int) -> float | None:
-    """Return the price of one video in USD; None where the answer does not tell it without doubt.
+def decode_prices(reply: HttpReply, *, model: str) -> dict[int, float]:
+    """Return the price of one video in USD, by its duration; without those that the answer does not tell for certain.
 
     Raises:
         KlingError: One leaf of the tree.
@@ -126,8 +138,12 @@ def decode_price(reply: HttpReply, *, model: str, duration: int) -> float | None
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, Mapping) and (row.get("id") == model or model in _list(row.get("aliases"))):
             pricing = row.get("pricing")
-            return _price_of(pricing, duration) if isinstance(pricing, Mapping) else None
-    return None
+            found = {
+                duration: _price_of(pricing, duration) if isinstance(pricing, Mapping) else None
+                for duration in DURATIONS
+            }
+            return {duration: price for duration, price in found.items() if price is not None}
+    return {}
 
 
 def _price_of(pricing: Mapping[object, object], duration: int) -> float | None:
@@ -147,7 +163,8 @@ def _unit_price(unit: object, duration: int) -> float | None:
         return None
     words = f"{unit.get('measure')} {unit.get('name')} {unit.get('per')}".lower()
     share = price / per if per else price
-    return share * duration if "second" in words else share
+    told = share * duration if "second" in words else share
+    return told if 0 <= told <= MAX_PRICE else None
 
 
 def _document(reply: HttpReply) -> Mapping[object, object]:

@@ -47,7 +47,7 @@ class Admission:
         self._growing = limits.adaptive
         self._open = 0
         self._in_air = 0
-        self._uncertain = 0
+        self._uncertain: set[str] = set()
         self._paused_until = -math.inf
         self._next_start = -math.inf
         self._troubles = 0
@@ -125,9 +125,17 @@ class Admission:
         self._paused_until = max(self._paused_until, now + (own if pause is None else pause))
         self._probing = True
 
-    def uncertain(self, change: int) -> None:
-        """Note that so many more (or fewer) of the open ones are uncertain."""
-        self._uncertain = max(0, self._uncertain + change)
+    def uncertain(self, name: str) -> None:
+        """Note that an open one is uncertain."""
+        self._uncertain.add(name)
+
+    def certain(self, name: str) -> None:
+        """Note that it is so no longer."""
+        self._uncertain.discard(name)
+
+    def log_read(self) -> None:
+        """Note that the usage log was read: what it lists is known, and what it does not list is waited for."""
+        self._uncertain.clear()
 
     def _too_uncertain(self) -> bool:
-        return self._uncertain > max(UNCERTAIN_FREE, UNCERTAIN_SHARE * self._open)
+        return len(self._uncertain) > max(UNCERTAIN_FREE, UNCERTAIN_SHARE * self._open)

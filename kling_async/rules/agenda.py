@@ -42,6 +42,8 @@ class Watched:
     """Polls answered so far."""
     out: bool = False
     """Whether a poll is under way."""
+    turn: int = 0
+    """Its place in the agenda; one from before it was put back counts no more."""
 
 
 class PollAgenda:
@@ -51,6 +53,7 @@ class PollAgenda:
         self._pace = pace
         self._watched: dict[str, Watched] = {}
         self._due: list[tuple[float, int, str]] = []
+        self._left_out: set[str] = set()
         self._counter = 0
         self._paused_until = float("-inf")
 
@@ -68,18 +71,25 @@ class PollAgenda:
         """
         if generation_id in self._watched:
             return
-        self._watched[generation_id] = Watched(generation_id, now - age)
+        watched = self._watched[generation_id] = Watched(generation_id, now - age)
+        if generation_id in self._left_out:
+            # It was removed while a poll was under way: the answer to that one is the next.
+            self._left_out.discard(generation_id)
+            watched.out = True
+            return
         # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
         wait = self._interval(0.0, draw) if age < self._pace.interval_max else draw * self._pace.interval_min
-        self._put(generation_id, now + wait)
+        self._put(watched, now + wait)
 
     def remove(self, generation_id: str) -> None:
         """Watch it no longer."""
-        self._watched.pop(generation_id, None)
+        watched = self._watched.pop(generation_id, None)
+        if watched is not None and watched.out:
+            self._left_out.add(generation_id)
 
     def next_due(self) -> float | None:
         """Return when the next poll is due; None where nothing waits. It may lie in the past."""
-        while self._due and not self._waits(self._due[0][2]):
+        while self._due and not self._waits(*self._due[0][1:]):
             heapq.heappop(self._due)
         return max(self._due[0][0], self._paused_until) if self._due else None
 
@@ -93,24 +103,26 @@ class PollAgenda:
         return watched
 
     def answered(self, generation_id: str, now: float, *, draw: float) -> None:
-        """Put a generation that is still running back, for its next poll."""
+        """Note the answer to a poll: what is still watched is put back, for its next one."""
+        self._left_out.discard(generation_id)
         watched = self._watched.get(generation_id)
         if watched is not None and watched.out:
             watched.out = False
             watched.asked += 1
-            self._put(generation_id, now + self._interval(now - watched.began, draw))
+            self._put(watched, now + self._interval(now - watched.began, draw))
 
     def pause(self, until: float) -> None:
         """Ask nobody before a moment: a failing service is left in peace by all at once."""
         self._paused_until = max(self._paused_until, until)
 
-    def _waits(self, generation_id: str) -> bool:
+    def _waits(self, turn: int, generation_id: str) -> bool:
         watched = self._watched.get(generation_id)
-        return watched is not None and not watched.out
+        return watched is not None and not watched.out and watched.turn == turn
 
-    def _put(self, generation_id: str, due: float) -> None:
+    def _put(self, watched: Watched, due: float) -> None:
         self._counter += 1
-        heapq.heappush(self._due, (due, self._counter, generation_id))
+        watched.turn = self._counter
+        heapq.heappush(self._due, (due, self._counter, watched.generation_id))
 
     def _interval(self, age: float, draw: float) -> float:
         pace = self._pace

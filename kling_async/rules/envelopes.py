@@ -29,17 +29,56 @@ from kling_async.errors import (
 from kling_async.types.exchange import HttpReply
 
 _MONEY: Final = re.compile(
-    r"\binsuffici?ent|out\s*of\s*funds|run out of credit|no credit|not enough (?:credit|fund|money)|\bcredits?_|"
+    r"\binsuffici?ent(?!\s+(?:permission|privilege|scope|access|right|role|capacity|resource))|"
+    r"out\s*of\s*funds|run out of credit|no credit|not enough (?:credit|fund|money)|\bcredits?_|"
     r"\barrears\b|\bbalance\b|\btop.?up\b|payment required|resource pack (?:depleted|expired)|_credits?\b",
     re.IGNORECASE,
 )
 _ARREARS_CODE: Final = re.compile(r"(?<!\d)110[012](?!\d)")
 _JOBS: Final = re.compile(
-    r"(?<!\d)1303(?!\d)|parallel|concurren|at once|in progress|resource pack limit", re.IGNORECASE
+    r"(?<!\d)1303(?!\d)|parallel (?:task|job|generation)s?|resource pack limit|concurren(?:cy|t)\b.{0,30}\blimit|"
+    r"too many (?:concurrent|parallel|running|active|jobs|tasks|generations)",
+    re.IGNORECASE,
 )
 _REQUESTS: Final = re.compile(
     r"(?<!\d)1302(?!\d)|too many requests|rate limit|too fast|per (?:second|minute)", re.IGNORECASE
 )
+
+_LABELS: Final = re.compile(r'"(?:request_?id|timestamp|instance|path)": ?"[^"]*"', re.IGNORECASE)
+"""Names of calls and moments: random digits, in which a code would be found by chance."""
+_QUERY: Final = re.compile(r"(?:\?|\\u003f)[^\s\"'<>?=]{0,200}(?:=|\\u003d)[^\s\"<>]*", re.IGNORECASE)
+_PAYLOAD: Final = re.compile(r"(;base64,[^\s\"'<>,;]{40})[^\s\"'<>,;]+", re.IGNORECASE)
+
+_NO_REASON: Final = "the service gave no reason"
+
+
+def shown(text: str, limit: int = 1000) -> str:
+    """Return a text of the service's as a person, a log and the journal may have it.
+
+    The query of a link is a secret and is left out; an image that is sent back is cut; half characters, which cannot be
+    written down, are replaced.
+
+    Args:
+        text: What came.
+        limit: Characters at the most.
+    """
+    whole = text[:4000].encode("utf-8", "replace").decode()
+    return _PAYLOAD.sub(r"\1…", _QUERY.sub("?…", whole))[:limit]
+
+
+def id_of(value: object) -> str | None:
+    """Return an id as it stands, a number as text; None for what is no id, or could never be sent again."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() and _can_be_sent(value) else None
+
+
+def _can_be_sent(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_json(reply: HttpReply) -> object:
@@ -57,12 +96,12 @@ def parse_json(reply: HttpReply) -> object:
 
 def violation(message: str, reply: HttpReply) -> ProtocolViolation:
     """Make the error for an answer that cannot be read."""
-    return ProtocolViolation(message, excerpt=reply.excerpt(), status=reply.status, request_id=request_id(reply))
+    return ProtocolViolation(message, excerpt=shown(reply.excerpt()), status=reply.status, request_id=request_id(reply))
 
 
 def request_id(reply: HttpReply) -> str | None:
     """Return the service's own id of the call."""
-    return reply.headers.get("x-request-id") or None
+    return shown(reply.headers.get("x-request-id", ""), 200) or None
 
 
 @frozen
@@ -86,15 +125,34 @@ def read_envelope(reply: HttpReply) -> Envelope:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, Mapping):
-        text = " ".join(re.sub(r"<[^>]*>", " ", reply.excerpt()).split())[:200]
+        text = " ".join(re.sub(r"<[^>]*>", " ", shown(reply.excerpt())).split())[:200]
         return Envelope(own=False, message=text or f"HTTP {reply.status} without a body", words=reply.excerpt())
     error = document.get("error")
-    own = "statusCode" in document or ("status" in document and (isinstance(error, Mapping) or "title" in document))
     inner = error if isinstance(error, Mapping) else {}
     issues = tuple(_issues(inner.get("data"))) or tuple(_issues(document.get("detail")))
     message = _first_text(document.get("message"), inner.get("message"), error, document.get("title"))
-    words = json.dumps(document, ensure_ascii=False)[:4000]
-    return Envelope(own=own, message=message or f"HTTP {reply.status}", words=words, issues=issues)
+    words = _LABELS.sub("", _dumped(document))[:4000]
+    return Envelope(own=_is_own(document), message=message or f"HTTP {reply.status}", words=words, issues=issues)
+
+
+def _is_own(document: Mapping[object, object]) -> bool:
+    """Tell whether this is one of the service's two envelopes; what names a generation is none."""
+    if id_of(document.get("id")) or id_of(document.get("generation_id")) or "message" not in document:
+        return False
+    newer = isinstance(document.get("error"), Mapping) or "title" in document
+    return _is_code(document.get("statusCode")) or (newer and _is_code(document.get("status")))
+
+
+def _is_code(value: object) -> bool:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return number or (isinstance(value, str) and re.fullmatch(r"[0-9]{3}", value) is not None)
+
+
+def _dumped(document: object) -> str:
+    try:
+        return json.dumps(document, ensure_ascii=False)
+    except RecursionError:
+        return ""
 
 
 def describe_failure(error: object) -> str:
@@ -102,8 +160,8 @@ def describe_failure(error: object) -> str:
     if isinstance(error, Mapping):
         issues = "; ".join(str(issue) for issue in _issues(error.get("detail")))
         text = issues or _first_text(error.get("message"), error.get("detail"), error.get("name"), error.get("code"))
-        return text or json.dumps(error, ensure_ascii=False, default=str)[:500]
-    return _first_text(error) or "the service gave no reason"
+        return text or shown(_dumped(error), 500) or _NO_REASON
+    return _first_text(error) or _NO_REASON
 
 
 def is_too_many_jobs(words: str) -> bool:
@@ -111,14 +169,14 @@ def is_too_many_jobs(words: str) -> bool:
     return bool(_JOBS.search(words)) and not _ARREARS_CODE.search(words)
 
 
-def _first_text(*candidates: object) -> str:
+def _first_text(*candidates: object, depth: int = 5) -> str:
     for candidate in candidates:
         if isinstance(candidate, str) and candidate.strip():
-            return candidate.strip()[:1000]
+            return shown(candidate.strip())
         if isinstance(candidate, int) and not isinstance(candidate, bool):
-            return str(candidate)
-        if isinstance(candidate, list):
-            texts = [text for text in (_first_text(item) for item in candidate[:20]) if text]
+            return str(candidate)[:1000]
+        if isinstance(candidate, list) and depth:
+            texts = [text for text in (_first_text(item, depth=depth - 1) for item in candidate[:20]) if text]
             if texts:
                 return "; ".join(texts)[:1000]
     return ""
@@ -130,10 +188,9 @@ def _issues(data: object) -> Iterable[Issue]:
     for item in data[:50]:
         if isinstance(item, Mapping):
             where = item.get("path", item.get("loc"))
-            field = ".".join(str(step) for step in where) if isinstance(where, list) else str(where or "")
-            yield Issue(
-                field[:200], _first_text(item.get("message"), item.get("msg"), item.get("code")) or "is invalid"
-            )
+            steps = [_first_text(step, depth=0) for step in (where[:20] if isinstance(where, list) else [where])]
+            message = _first_text(item.get("message"), item.get("msg"), item.get("code"))
+            yield Issue(".".join(step for step in steps if step)[:200], message or "is invalid")
 
 
 def retry_after(reply: HttpReply) -> float | None:
@@ -178,7 +235,7 @@ def error_of(reply: HttpReply) -> KlingError:
     if status == 400 or (status == 422 and envelope.issues):
         listed = "; ".join(str(issue) for issue in envelope.issues)
         text = f"{envelope.message}: {listed}" if listed and listed != envelope.message else envelope.message
-        return InvalidRequest(text, issues=envelope.issues, status=status, request_id=request)
+        return InvalidRequest(text[:4000], issues=envelope.issues, status=status, request_id=request)
     kind = {401: AuthenticationFailed, 403: AuthenticationFailed, 404: NotFound}.get(status, ApiError)
     return kind(envelope.message, status=status, request_id=request)
 

@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kling_async.types.request import DynamicMask, ImageKind, ImageSource, ImageToVideo, Point
+from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.request import DynamicMask, ImageToVideo, Point
 
 KEY_LENGTH: Final = 24
 """Hex digits of the digest that serves as key for a row without one."""

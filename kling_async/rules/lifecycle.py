@@ -109,11 +109,12 @@ def advance(record: Record, event: Event) -> Record:
 def _noted(record: Record, event: Event) -> Record:
     """Take over what the event tells."""
     match event:
-        case Intended(client_request_id, at, content, credits_):
+        case Intended(client_request_id, at, content, credits_, sent_with):
             return evolve(
                 record,
                 client_request_id=client_request_id,
                 sent_at=at,
+                sent_with=sent_with,
                 content=content,
                 credits=credits_,
                 attempt=record.attempt + 1,

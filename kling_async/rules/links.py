@@ -6,6 +6,8 @@ Pure: it looks at the address as it is written, and resolves no name.
 from __future__ import annotations
 
 import ipaddress
+import re
+import unicodedata
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -13,24 +15,26 @@ MAX_REDIRECTS: Final = 5
 """Redirects of a file host that are followed, each held to the same rules."""
 
 _LOCAL_ENDINGS: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_NUMBER: Final = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
 def is_local(url: str) -> bool:
-    """Tell whether an address is somebody's own: loopback, private, a name without a dot, or plain http."""
+    """Tell whether an address is somebody's own: loopback, private, or a name without a dot."""
     try:
-        parts = urlsplit(url)
+        host = urlsplit(url).hostname
     except ValueError:
         return False
-    return parts.scheme == "http" or is_private_host(parts.hostname or "")
+    return bool(host) and is_private_host(host or "")
 
 
 def is_private_host(host: str) -> bool:
     """Tell whether a host is, as it is written, not on the public internet."""
-    name = host.rstrip(".").lower()
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     try:
         return not ipaddress.ip_address(name).is_global
     except ValueError:
-        return "." not in name or name.endswith(_LOCAL_ENDINGS)
+        # A name that ends in a number is an address in disguise: 127.1, 0x7f.0.0.1.
+        return "." not in name or name.endswith(_LOCAL_ENDINGS) or bool(_NUMBER.match(name.rpartition(".")[2]))
 
 
 def fault_of_link(url: str, *, local_service: bool) -> str:
@@ -38,6 +42,7 @@ def fault_of_link(url: str, *, local_service: bool) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
+        parts.port  # noqa: B018  # it is read to hear whether it is a number
     except ValueError:
         return "the link is no address"
     if parts.scheme not in {"http", "https"} or not host:

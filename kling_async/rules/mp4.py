@@ -1,9 +1,10 @@
 """Is this a whole MP4? A walk over its boxes, fed with the pieces of a download as they come.
 
 The walk says yes only to complete top-level boxes up to the very end of the file, with `ftyp`, `moov` and `mdat`
-among them, a video track in `moov`, and no sample that the tables in `moov` place behind the end. What it lets pass,
-since it is legal or harmless: `mdat` before or behind `moov`, fragments (`moof` + `mdat`), 64-bit sizes, unknown and
-`uuid` boxes, a last box of size 0 ("to the end of the file"), and eight or more zero bytes as padding at the end.
+among them, and no sample that the tables in `moov` place behind the end. What it lets pass, since it is legal or
+harmless: `mdat` before or behind `moov`, fragments (`moof` + `mdat`), 64-bit sizes, unknown and `uuid` boxes, a last
+box of size 0 ("to the end of the file"), and eight or more zero bytes as padding at the end. What stands *inside* a
+complete `moov` never makes a file unwanted: it was paid for, so it is kept, and what cannot be read stays unknown.
 
 What only the announced length can tell: a file that lost nothing but whole boxes behind the ones that it needs, as
 when a fragmented file is cut exactly between two fragments.
@@ -15,14 +16,21 @@ damage inside `mdat` is not seen here. The layout of the boxes is that of ISO/IE
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import frozen
 
 from kling_async.errors import NotAVideo, Truncated
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from kling_async.rules.mp4_index import (
+    NOTHING,
+    Track,
+    UnreadableError,
+    boxes_of,
+    codec_of,
+    duration_of,
+    end_of_samples,
+    size_of,
+)
 
 MOOV_CAP: Final = 4 * 1024 * 1024
 """Bytes of `moov` that are kept; a larger one (an hour of video) is walked over, and the facts stay unknown."""
@@ -33,7 +41,6 @@ _BEFORE_FTYP: Final = frozenset({b"ftyp", b"styp", b"free", b"skip", b"wide", b"
 _NEEDED: Final = (b"ftyp", b"moov", b"mdat")
 _ONLY_ONCE: Final = frozenset({b"ftyp", b"moov"})
 _MUST_TELL_ITS_SIZE: Final = frozenset({b"ftyp", b"moov", b"moof"})
-_NOTHING: Final = memoryview(b"")
 
 _FOREIGN: Final = (
     (b"<", "a web page or XML"),
@@ -99,21 +106,29 @@ class BoxWalk:
 
         Raises:
             Truncated: Bytes are missing at the end.
-            NotAVideo: All boxes are complete, and yet this is no MP4 that shows a picture.
+            NotAVideo: All boxes are complete, and yet this is no MP4.
         """
         self._check_end()
         self._check_parts()
         if self._moov is None:
             self._check_last_sample([None])
             return Mp4Facts()
-        boxes = list(_boxes(memoryview(self._moov)))
-        tracks = [_Track(payload) for kind, payload in boxes if kind == b"trak"]
+        try:
+            return self._read_index(self._moov)
+        except UnreadableError:
+            self._check_last_sample([None])
+            return Mp4Facts()
+
+    def _read_index(self, moov: bytes | bytearray) -> Mp4Facts:
+        boxes = list(boxes_of(memoryview(moov)))
+        tracks = [Track(payload) for kind, payload in boxes if kind == b"trak"]
+        self._check_last_sample([end_of_samples(track.tables) for track in tracks] or [None])
+        duration = duration_of(dict(boxes).get(b"mvhd", NOTHING))
         video = next((track for track in tracks if track.handler == b"vide"), None)
         if video is None:
-            raise NotAVideo(f"the file is an MP4 of {self._seen:,} bytes without a video track")
-        self._check_last_sample([_end_of_samples(track.tables) for track in tracks])
-        width, height = _size(video.header)
-        return Mp4Facts(_duration(dict(boxes).get(b"mvhd", _NOTHING)), width, height, _codec(video.tables))
+            return Mp4Facts(duration)
+        width, height = size_of(video.header)
+        return Mp4Facts(duration, width, height, codec_of(video.tables))
 
     def _pass_over(self, view: memoryview) -> int:
         taken = min(self._left, len(view))
@@ -203,96 +218,3 @@ def _describe(header: bytes) -> str:
 
 def _name(kind: bytes) -> str:
     return repr(kind.decode("latin-1"))
-
-
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Go through the boxes inside a box; zeros behind the last one are padding."""
-    at = 0
-    while len(data) - at >= 8 and any(data[at : at + 8]):
-        size, header = int.from_bytes(data[at : at + 4]), 8
-        if size == 1:
-            size, header = int.from_bytes(data[at + 8 : at + 16]), 16
-        if not header <= size <= len(data) - at:
-            break
-        yield bytes(data[at + 4 : at + 8]), data[at + header : at + size]
-        at += size
-    if any(data[at:]):
-        raise NotAVideo("the video's index (its 'moov' box) is damaged")
-
-
-class _Track:
-    """The parts of a `trak` box that tell what it is and where its samples lie."""
-
-    def __init__(self, trak: memoryview) -> None:
-        parts = dict(_boxes(trak))
-        media = dict(_boxes(parts.get(b"mdia", _NOTHING)))
-        self.header = parts.get(b"tkhd", _NOTHING)
-        self.handler = bytes(media.get(b"hdlr", _NOTHING)[8:12])
-        self.tables = dict(_boxes(dict(_boxes(media.get(b"minf", _NOTHING))).get(b"stbl", _NOTHING)))
-
-
-def _duration(mvhd: memoryview) -> float | None:
-    """Read the seconds of the movie from its header, version 0 or 1."""
-    layout, at = {b"\0": (">II", 12), b"\1": (">IQ", 20)}.get(bytes(mvhd[:1]), ("", 0))
-    if not layout or len(mvhd) < at + struct.calcsize(layout):
-        return None
-    scale, ticks = struct.unpack_from(layout, mvhd, at)
-    unknown = 0xFFFFFFFF if at == 12 else 0xFFFFFFFFFFFFFFFF
-    return ticks / scale if scale and 0 < ticks < unknown else None
-
-
-def _size(tkhd: memoryview) -> tuple[int | None, int | None]:
-    """Read width and height from a track's header, version 0 or 1: two 16.16 numbers at its end."""
-    at = {b"\0": 76, b"\1": 88}.get(bytes(tkhd[:1]), len(tkhd))
-    if len(tkhd) < at + 8:
-        return None, None
-    width, height = struct.unpack_from(">II", tkhd, at)
-    return (width >> 16) or None, (height >> 16) or None
-
-
-def _codec(tables: dict[bytes, memoryview]) -> str | None:
-    """Read the four letters of the first sample description."""
-    letters = bytes(tables.get(b"stsd", _NOTHING)[12:16])
-    return letters.decode("ascii") if len(letters) == 4 and letters.isascii() and letters.strip(b"\0") else None
-
-
-def _end_of_samples(tables: dict[bytes, memoryview]) -> int | None:
-    """Tell where in the file the last chunk of a track ends; None where the tables do not say."""
-    table, layout = (tables[b"co64"], ">Q") if b"co64" in tables else (tables.get(b"stco", _NOTHING), ">I")
-    chunk = end = 0
-    for number, (offset,) in enumerate(_rows(table, layout), 1):
-        if offset >= end:
-            chunk, end = number, offset
-    length = _length_of(chunk, tables) if chunk else 0
-    return None if length is None else end + length
-
-
-def _length_of(chunk: int, tables: dict[bytes, memoryview]) -> int | None:
-    """Add up the sizes of the samples in one chunk; both are numbered from 1."""
-    sizes, sample, start, count = tables.get(b"stsz", _NOTHING), 1, 1, 0
-    for following, next_count, _ in _rows(tables.get(b"stsc", _NOTHING), ">III"):
-        if following > chunk:
-            break
-        if following < start:
-            return None
-        sample += (following - start) * count
-        start, count = following, next_count
-    if len(sizes) < 12 or not count:
-        return None
-    sample += (chunk - start) * count
-    constant, last = int.from_bytes(sizes[4:8]), min(sample + count - 1, int.from_bytes(sizes[8:12]))
-    if constant:
-        return max(0, last - sample + 1) * constant
-    return int(sum(size for (size,) in struct.iter_unpack(">I", _body(sizes[4:], 4)[4 * sample - 4 : 4 * last])))
-
-
-def _rows(table: memoryview, layout: str) -> Iterator[tuple[int, ...]]:
-    return struct.iter_unpack(layout, _body(table, struct.calcsize(layout)))
-
-
-def _body(table: memoryview, width: int) -> memoryview:
-    """Cut the rows out of a table: version and flags, how many rows, the rows."""
-    length = int.from_bytes(table[4:8]) * width
-    if len(table) < 8 + length and table:
-        raise NotAVideo("the video's index (its 'moov' box) is damaged: a table ends too early")
-    return table[8 : 8 + length]

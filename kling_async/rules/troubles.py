@@ -9,7 +9,8 @@ from kling_async.types.record import Record, Trouble
 
 def trouble_of(error: KlingError) -> Trouble:
     """Return what a record keeps of an error."""
-    return Trouble(type(error).__name__, str(error))
+    # What a file system or a service says may hold half a character, which no journal can keep.
+    return Trouble(type(error).__name__, str(error).encode("utf-8", "replace").decode())
 
 
 def error_of_record(record: Record) -> KlingError | None:
@@ -23,4 +24,6 @@ def error_of_record(record: Record) -> KlingError | None:
     known = isinstance(kind, type) and issubclass(kind, KlingError)
     error: KlingError = (kind if known else KlingError)(trouble.message)
     error.generation_id = record.generation_id
+    if isinstance(error, errors.ApiError):
+        error.status = None  # The message tells it already.
     return error

@@ -8,18 +8,19 @@ raised, whatever bytes come. JSON enters as `object` and is narrowed here and in
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import frozen
 
 from kling_async.errors import InvalidRequest, Issue, ProtocolViolation
-from kling_async.rules.envelopes import describe_failure, error_of, parse_json, request_id, violation
+from kling_async.rules.envelopes import describe_failure, error_of, id_of, parse_json, request_id, shown, violation
+from kling_async.rules.links import fault_of_link
 from kling_async.types.exchange import BodyPart, EncodedImage, HttpCall, HttpReply
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo, Usage
+from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.outcome import CREDITS_PER_USD
-from kling_async.types.request import ImageKind, ImageSource, ImageToVideo
+from kling_async.types.request import ImageToVideo
 
 GENERATIONS: Final = "/v2/video/generations"
 """The path of both calls."""
@@ -150,7 +151,7 @@ def decode_submit(reply: HttpReply, *, client_request_id: str) -> Generation:
     Raises:
         KlingError: One leaf of the tree; see `kling_async.rules.retry` for what follows from it.
     """
-    named = _id_of(reply.headers.get("x-inference-id"))
+    named = id_of(reply.headers.get("x-inference-id"))
     echo = reply.headers.get("x-client-request-id")
     generation: Generation | None = None
     if 200 <= reply.status < 300:
@@ -173,7 +174,7 @@ def decode_submit(reply: HttpReply, *, client_request_id: str) -> Generation:
         found.usage,
         found.request_id,
         client_request_id=client_request_id,
-        echoed=echo == client_request_id,
+        echoed=echo == client_request_id if 200 <= reply.status < 300 else None,
     )
 
 
@@ -216,11 +217,11 @@ def _read_generation(document: object, *, fallback_id: str | None, reply: HttpRe
     """Read a generation object; None where it is none, or names no id."""
     if not isinstance(document, Mapping):
         return None
-    generation_id = _id_of(document.get("id")) or _id_of(document.get("generation_id")) or fallback_id
+    generation_id = id_of(document.get("id")) or id_of(document.get("generation_id")) or fallback_id
     if generation_id is None:
         return None
     word = document.get("status")
-    raw = word.strip() if isinstance(word, str) else ""
+    raw = shown(word.strip(), 100) if isinstance(word, str) else ""
     video = _video_of(document.get("video"))
     status = _status_of(raw.lower(), has_video=video is not None)
     return Generation(
@@ -242,12 +243,6 @@ def _status_of(word: str, *, has_video: bool) -> GenerationStatus:
     return GenerationStatus.RUNNING if word in _RUNNING else GenerationStatus.UNKNOWN
 
 
-def _id_of(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value.strip() else None
-
-
 def _video_of(value: object) -> RemoteVideo | None:
     for candidate in value if isinstance(value, list) else [value]:
         fields: Mapping[object, object] = candidate if isinstance(candidate, Mapping) else {"url": candidate}
@@ -258,18 +253,17 @@ def _video_of(value: object) -> RemoteVideo | None:
                 url.strip(),
                 _text(fields.get("content_type")),
                 _text(fields.get("file_name")),
-                size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+                size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**53 else None,
             )
     return None
 
 
 def _is_link(url: str) -> bool:
-    scheme, separator, rest = url.partition("://")
-    return scheme.lower() in {"http", "https"} and bool(separator) and bool(rest) and len(url.split()) == 1
+    return id_of(url) is not None and len(url.split()) == 1 and not fault_of_link(url, local_service=True)
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return shown(value) or None if isinstance(value, str) else None
 
 
 def _usage_of(meta: object) -> Usage:
@@ -278,7 +272,7 @@ def _usage_of(meta: object) -> Usage:
         return Usage()
     used, spent = _amount(usage.get("credits_used")), _amount(usage.get("usd_spent"))
     if used is None and spent is not None:
-        used = spent * CREDITS_PER_USD
+        used = _amount(spent * CREDITS_PER_USD)
     return Usage(None if used is None else round(used), spent)
 
 
@@ -286,7 +280,7 @@ def _amount(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     # Whatever is larger than 2**53 credits (4.5 billion USD) is no price.
-    return float(value) if math.isfinite(value) and 0 <= value < 2**53 else None
+    return float(value) if 0 <= value < 2**53 else None
 
 
 def media_fields(request: ImageToVideo) -> Iterable[str]:

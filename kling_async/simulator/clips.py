@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import av
     from PIL import Image, ImageFont
 
-FRAMES_PER_SECOND: Final = 8
 _MARGIN: Final = 1.15
 _BAND: Final = 30
 _BLANK: Final = "#" * 64
@@ -78,7 +77,7 @@ def read_template(duration: int) -> Master:
     return Master.cut((folder / f"{duration}s.mp4").read_bytes())
 
 
-def render(image: bytes, prompt: str, duration: int, side: int) -> bytes | None:
+def render(image: bytes, prompt: str, duration: int, *, side: int, rate: int) -> bytes | None:
     """Return a clip in which the view moves over an image, with the prompt as a caption.
 
     Args:
@@ -86,6 +85,7 @@ def render(image: bytes, prompt: str, duration: int, side: int) -> bytes | None:
         prompt: The caption; an empty one is left out.
         duration: Length of the clip, in seconds.
         side: Length of its longer side, in pixels.
+        rate: Frames per second.
 
     Returns:
         An MP4 with a blank title; None if the extra `video` is missing or the image cannot be read.
@@ -97,9 +97,9 @@ def render(image: bytes, prompt: str, duration: int, side: int) -> bytes | None:
         return None
     try:
         with Image.open(io.BytesIO(image)) as source:
-            source.draft("RGB", (2 * side, 2 * side))
+            source.draft("RGB", (int(side * _MARGIN), int(side * _MARGIN)))
             scene = _Scene(source.convert("RGB"), prompt, side)
-        return _encode(scene, duration)
+        return _encode(scene, duration, rate)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, av.FFmpegError):
         return None
 
@@ -108,10 +108,13 @@ class _Scene:
     """An image in the planes of a video, and the caption under it."""
 
     def __init__(self, image: Image.Image, prompt: str, side: int) -> None:
+        from PIL.Image import Resampling  # noqa: PLC0415 - an extra
+
         scale = side / max(image.size)
         self.width, self.height = (max(16, int(length * scale) // 2 * 2) for length in image.size)
         self.room = (int(self.width * _MARGIN) // 2 * 2, int(self.height * _MARGIN) // 2 * 2)
-        luma, blue, red = image.resize(self.room).convert("YCbCr").split()
+        small = image.resize(self.room, Resampling.BILINEAR, reducing_gap=1.0)
+        luma, blue, red = small.convert("YCbCr").split()
         half = (self.room[0] // 2, self.room[1] // 2)
         self._planes = (
             luma.point([16 + value * 219 // 255 for value in range(256)]),
@@ -133,7 +136,7 @@ class _Scene:
         return picture.tobytes()
 
 
-def _encode(scene: _Scene, duration: int) -> bytes:
+def _encode(scene: _Scene, duration: int, rate: int) -> bytes:
     import av  # noqa: PLC0415 - an extra
 
     file = io.BytesIO()
@@ -141,23 +144,24 @@ def _encode(scene: _Scene, duration: int) -> bytes:
     with av.open(file, "w", format="mp4", options={"moov_size": "8192", "fflags": "+bitexact"}) as container:
         container.metadata["title"] = _BLANK
         stream = container.add_stream(
-            "libx264", rate=FRAMES_PER_SECOND, options={"preset": "ultrafast", "crf": "30", "threads": "1"}
+            "libx264", rate=rate, options={"preset": "ultrafast", "crf": "30", "threads": "1"}
         )
         stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
-        frames = duration * FRAMES_PER_SECOND
+        frames = duration * rate
         for number in range(frames):
-            container.mux(stream.encode(_frame(scene, number, frames)))
+            frame = _frame(scene, number / frames)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
 
 
-def _frame(scene: _Scene, number: int, frames: int) -> av.VideoFrame:
+def _frame(scene: _Scene, share: float) -> av.VideoFrame:
     import av  # noqa: PLC0415 - an extra
 
     frame = av.VideoFrame(scene.width, scene.height, "yuv420p")
     for index, plane in enumerate(frame.planes):
-        plane.update(scene.plane(index, number / frames, plane.line_size))
-    frame.pts, frame.time_base = number, Fraction(1, FRAMES_PER_SECOND)
+        plane.update(scene.plane(index, share, plane.line_size))
     return frame
 
 

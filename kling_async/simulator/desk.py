@@ -105,10 +105,11 @@ class Desk:
         fault = self.dice.draw(operation, self._subject(call, now), now)
         if fault is None:
             reaction = Reaction(answer=self._serve(operation, call, call_id, now))
-            self._notice(call, now)
         else:
             self.book.troubles[operation, fault.kind] += 1
             reaction = self._befall(fault, operation, call, call_id, now)
+        if fault is None or fault.kind in {"slow_after", "202_after", "leaked_status"}:
+            self._notice(call, now)
         if operation == "submit" and reaction.answer.status >= 300:
             self.book.refused[reaction.answer.status] += 1
         return self._delayed(reaction)

@@ -132,8 +132,11 @@ class SimulatorSettings:
     """Videos made from the submitted image, or packaged ones. Packaged ones also stand in where rendering cannot be
     done: without the extra `video`, or for an image given by its URL."""
 
-    clip_side: int = field(default=320, validator=[validators.ge(64), validators.le(1920)])
+    clip_side: int = field(default=256, validator=[validators.ge(64), validators.le(1920)])
     """Length of a rendered clip's longer side, in pixels."""
+
+    clip_rate: int = field(default=6, validator=[validators.ge(1), validators.le(60)])
+    """Frames per second of a rendered clip."""
 
     clip_bytes: int = field(default=0, validator=validators.ge(0))
     """Clips are filled up to at least so many bytes, with a `free` box that players skip."""

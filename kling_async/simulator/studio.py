@@ -7,6 +7,7 @@ a temporary folder. This room must never block the loop, nor use its default thr
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ class Studio:
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self._settings = settings
-        self._pool = ThreadPoolExecutor(2, "simulator-clips")
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 2), "simulator-clips")
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._templates: dict[int, Master] = {}
         self._making: dict[str, asyncio.Future[bytes | None]] = {}
@@ -107,7 +108,8 @@ class Studio:
 
     def _make(self, key: str, image: bytes, prompt: str, duration: int) -> bytes | None:
         """Make a clip and lay it down, in a thread."""
-        clip = None if self._closing else render(image, prompt, duration, self._settings.clip_side)
+        side, rate = self._settings.clip_side, self._settings.clip_rate
+        clip = None if self._closing else render(image, prompt, duration, side=side, rate=rate)
         if clip is not None:
             self._path(key).write_bytes(clip)
         return clip

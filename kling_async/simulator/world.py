@@ -124,6 +124,23 @@ class World:
             self._start(job, now, slot=not crowded)
         return job
 
+    def revive(self, order: Order, bidder: Bidder, now: float, *, generation_id: str | None = None) -> Job:
+        """Take over a job of an earlier world that is gone, as one that is done at once.
+
+        Args:
+            order: What was ordered.
+            bidder: Who ordered.
+            now: When it was ordered.
+            generation_id: The id that the earlier world gave it; None: it gets one.
+        """
+        job = self._make(order, bidder, now, Fate())
+        job.length = 0.0
+        if generation_id is not None:
+            job.purchase.generation_id = generation_id
+        self._enter(job, bidder)
+        self._start(job, now, slot=False)
+        return job
+
     def note_refused(self, bidder: Bidder, now: float) -> None:
         """Note a submit that made no job, for the usage log."""
         if self.settings.log_refused:

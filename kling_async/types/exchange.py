@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from kling_async.types.request import ImageSource
+from kling_async.types.image import ImageSource
 
 
 @frozen

@@ -64,6 +64,8 @@ class Record:
     """The id of the last POST."""
     sent_at: float | None = None
     """When the last POST left, in wall-clock seconds."""
+    sent_with: str | None = None
+    """The digest of the key that the last POST carried: no other key's usage log lists it."""
     generation_id: str | None = None
     """The generation, once bought. Unique in the journal."""
     credits: int | None = None
@@ -95,6 +97,8 @@ class Intended:
     """Digest of what is sent."""
     credits: int | None = None
     """The price to hold; None where nobody told."""
+    sent_with: str | None = None
+    """The digest of the key that the POST will carry."""
 
 
 @frozen

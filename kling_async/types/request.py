@@ -6,17 +6,16 @@ rules that the model itself adds, and that the service enforces, are `kling_asyn
 
 from __future__ import annotations
 
-import base64
-import binascii
-import enum
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final
 
 from attrs import field, frozen
 
 from kling_async.errors import InvalidRequest, Issue
+from kling_async.types.image import ImageKind, ImageLike, ImageSource, encodes
 
 MODEL: Final = "kling-video/v1/standard/image-to-video"
 """The model this package is made for."""
@@ -45,105 +44,6 @@ WIRE_FIELDS: Final = frozenset(
 )
 """The typed fields of the submit's body; `extra` may not name one."""
 
-_DATA_URI = re.compile(r"data:(?P<mime>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
-_RAW_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*\Z")
-
-
-@runtime_checkable
-class _PathLike(Protocol):
-    def __fspath__(self) -> str | bytes: ...
-
-
-class ImageKind(enum.StrEnum):
-    """Where an image comes from."""
-
-    URL = "url"
-    """A public address, passed on as it is."""
-    PATH = "path"
-    """A file on this machine."""
-    BYTES = "bytes"
-    """The image itself, in memory; a data URI becomes this."""
-    STORED = "stored"
-    """The image itself, kept by a journal under its digest."""
-
-
-def _brief(text: str) -> str:
-    return repr(text.partition("?")[0][:120])
-
-
-@frozen
-class ImageSource:
-    """One image: a URL, a file, or its bytes. Make it with `ImageSource.of`."""
-
-    kind: ImageKind
-    """Which of the four it is."""
-    text: str = field(default="", repr=_brief)
-    """The URL; the path as it was written; the sha256 of stored bytes."""
-    base: str = ""
-    """The folder that a relative path starts from; not part of what was written."""
-    content: bytes = field(default=b"", repr=False)
-    """The bytes, of kind BYTES only."""
-    mime: str = ""
-    """The media type that a data URI told; empty where nobody told."""
-    fault: str = ""
-    """Why this cannot be an image; empty where nothing is wrong."""
-
-    @classmethod
-    def of(cls, value: ImageLike, *, base: str = "") -> ImageSource:
-        """Read a URL, a data URI, a path or bytes. Never raises: what is wrong stands in `fault`.
-
-        Args:
-            value: What the caller gave.
-            base: The folder that a relative path starts from.
-        """
-        if isinstance(value, ImageSource):
-            return value
-        if isinstance(value, bytes | bytearray | memoryview):
-            return cls(ImageKind.BYTES, content=bytes(value), fault="" if value else "is empty")
-        if isinstance(value, _PathLike):
-            path = value.__fspath__()
-            text = path.decode(errors="surrogateescape") if isinstance(path, bytes) else path
-            return cls(ImageKind.PATH, text, base)
-        if isinstance(value, str):
-            return cls._of_text(value, base)
-        return cls(ImageKind.PATH, fault=f"must be a URL, a data URI, a path or bytes, not {type(value).__name__}")
-
-    @classmethod
-    def _of_text(cls, text: str, base: str) -> ImageSource:
-        if not text.strip():
-            return cls(ImageKind.PATH, fault="is empty")
-        if text[:8].lower().startswith(("http://", "https://")):
-            bad = any(character.isspace() or character < " " for character in text) or not text.partition("://")[2]
-            return cls(ImageKind.URL, text, fault="is not a URL: it holds a space or no host" if bad else "")
-        if text[:5].lower() == "data:":
-            return cls._of_data_uri(text)
-        if _SCHEME.match(text):
-            return cls(ImageKind.PATH, fault=f"has a scheme that is not http(s): {_brief(text)}")
-        if "\0" in text:
-            return cls(ImageKind.PATH, fault="holds a NUL character")
-        if _RAW_BASE64.match(text):
-            return cls(ImageKind.PATH, fault="looks like bare base64; pass bytes, or a data URI")
-        return cls(ImageKind.PATH, text, base)
-
-    @classmethod
-    def _of_data_uri(cls, text: str) -> ImageSource:
-        head = _DATA_URI.match(text[:1000])
-        if head is None or ";base64" not in head["parameters"].lower():
-            return cls(ImageKind.BYTES, fault="is a data URI without base64")
-        mime = head["mime"].lower()
-        if not mime.startswith("image/"):
-            return cls(ImageKind.BYTES, fault=f"is a data URI of {mime or 'no type'}, not of an image")
-        try:
-            content = base64.b64decode(text[head.end() :], validate=True)
-        except (binascii.Error, ValueError):
-            return cls(ImageKind.BYTES, fault="is a data URI whose base64 is damaged")
-        return cls(ImageKind.BYTES, content=content, mime=mime, fault="" if content else "is empty")
-
-
-ImageLike: TypeAlias = str | bytes | _PathLike | ImageSource
-"""What an image may be given as: a URL, a data URI, a path (str or PathLike) or bytes."""
-
 
 @frozen
 class Point:
@@ -170,7 +70,9 @@ class DynamicMask:
     def of(cls, value: object, *, base: str = "") -> DynamicMask:
         """Read `{"mask": …, "trajectories": [{"x": …, "y": …}, …]}`. Never raises; see `fault`."""
         if isinstance(value, DynamicMask):
-            return value
+            if value.fault:
+                return value
+            value = {"mask": value.mask, "trajectories": value.trajectories}
         if not isinstance(value, Mapping) or set(value) != {"mask", "trajectories"}:
             return cls(ImageSource(ImageKind.PATH), (), "must have exactly the fields mask and trajectories")
         mask = ImageSource.of(value["mask"], base=base)
@@ -190,7 +92,7 @@ class DynamicMask:
 
 def _point(value: object) -> Point | None:
     if isinstance(value, Point):
-        return value
+        return value if _is_integer(value.x) and _is_integer(value.y) else None
     if isinstance(value, Mapping) and set(value) == {"x", "y"}:
         x, y = value["x"], value["y"]
         if _is_integer(x) and _is_integer(y):
@@ -220,7 +122,7 @@ def _masks(value: Iterable[Any] | None) -> tuple[DynamicMask, ...]:
 
 def _number(value: Any) -> Any:
     """`"5"` and `5.0` are 5, as the service reads them; anything else stays, to be told as a fault."""
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -233,7 +135,14 @@ def _scale(value: Any) -> Any:
             return float(value)
         except ValueError:
             return value
-    return float(value) if _is_integer(value) else value
+    return float(value) if _is_integer(value) and abs(value) < 2**53 else value
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _mapping(value: Mapping[str, object] | None) -> Mapping[str, object]:
@@ -293,10 +202,10 @@ def _faults(request: ImageToVideo) -> Iterable[Issue]:
     for name in ("prompt", "negative_prompt"):
         yield from _text_faults(name, getattr(request, name))
     if not _is_integer(request.duration) or request.duration not in DURATIONS:
-        yield Issue("duration", f"must be 5 or 10 (seconds), not {request.duration!r}")
+        yield Issue("duration", f"must be 5 or 10 (seconds), not {_shown(request.duration)}")
     scale = request.cfg_scale
     if scale is not None and not (isinstance(scale, float) and math.isfinite(scale) and 0 <= scale <= 1):
-        yield Issue("cfg_scale", f"must be a number from 0 to 1, not {scale!r}")
+        yield Issue("cfg_scale", f"must be a number from 0 to 1, not {_shown(scale)}")
     if len(request.dynamic_masks) > MAX_DYNAMIC_MASKS:
         yield Issue("dynamic_masks", f"{len(request.dynamic_masks)} masks; at most {MAX_DYNAMIC_MASKS} are allowed")
     for i, mask in enumerate(request.dynamic_masks):
@@ -310,15 +219,15 @@ def _text_faults(name: str, value: object) -> Iterable[Issue]:
         return
     if not isinstance(value, str):
         yield Issue(name, f"must be text, not {type(value).__name__}")
-    elif not _encodes(value):
+    elif not encodes(value):
         yield Issue(name, "holds half a character (a lone surrogate)")
 
 
 def _own_faults(request: ImageToVideo) -> Iterable[Issue]:
-    if not isinstance(request.model, str) or not request.model.strip():
+    if not isinstance(request.model, str) or not request.model.strip() or not encodes(request.model):
         yield Issue("model", "must be the service's name of a model")
     key = request.key
-    if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY and _encodes(key)):
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY and encodes(key)):
         yield Issue("key", f"must be text of 1 to {MAX_KEY} characters")
     for name, value in (("carry", request.carry), ("extra", request.extra)):
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -326,11 +235,7 @@ def _own_faults(request: ImageToVideo) -> Iterable[Issue]:
     if isinstance(request.extra, Mapping):
         for name in sorted(WIRE_FIELDS & set(request.extra)):
             yield Issue("extra", f"may not name the typed field {name}")
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        try:
+            json.dumps(dict(request.extra), ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            yield Issue("extra", f"cannot be written as JSON: {error}")

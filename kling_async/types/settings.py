@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from attrs import Attribute, field, fields, frozen
 
@@ -18,16 +19,27 @@ BASE_URL: Final = "https://api.aimlapi.com"
 """The service's own address."""
 
 
+_MAX: Final = 1e15
+"""Nothing is more than this, infinity neither."""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 def _bounded(low: float, high: float = math.inf, *, whole: bool = False) -> Any:
-    """Return an attrs validator: a number (whole, if asked) from low to high; None is left to the type."""
+    """Return an attrs validator: a number (whole, if asked) from low to high; None where that is the default."""
 
     def check(_instance: object, attribute: Attribute[Any], value: Any) -> None:
-        if value is None:
+        if value is None and attribute.default is None:
             return
         fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not fits or not math.isfinite(value) or not low <= value <= high:
+        if not fits or not low <= value <= min(high, _MAX):
             span = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-            raise ConfigurationError(f"{attribute.name} must be a {'whole ' * whole}number {span}, not {value!r}")
+            raise ConfigurationError(f"{attribute.name} must be a {'whole ' * whole}number {span}, not {_shown(value)}")
 
     return check
 
@@ -42,6 +54,15 @@ def _check_in_flight(_instance: object, attribute: Attribute[Any], value: Any) -
 def _check_url(_instance: object, attribute: Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")) or len(value.split()) != 1:
         raise ConfigurationError(f"{attribute.name} must be an http(s) URL, not {value!r}")
+    try:
+        parts = urlsplit(value)
+        whole = bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError as error:
+        raise ConfigurationError(f"{attribute.name} is no address: {error}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{attribute.name} may not hold a user or a password")
+    if not whole:
+        raise ConfigurationError(f"{attribute.name} must name a host, and neither query nor fragment")
 
 
 def _check_lag(_instance: object, attribute: Attribute[Any], value: Any) -> None:
@@ -65,6 +86,16 @@ def _check_choice(*choices: str) -> Any:
     return check
 
 
+def _check_flag(_instance: object, attribute: Attribute[Any], value: Any) -> None:
+    if value not in (True, False):
+        raise ConfigurationError(f"{attribute.name} must be true or false, not {_shown(value)}")
+
+
+def _check_key(_instance: object, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not all("!" <= character <= "~" for character in value):
+        raise ConfigurationError(f"{attribute.name} must be text without spaces, line ends or letters beyond ASCII")
+
+
 def _hidden(key: str) -> str:
     return "'…'" if key else "''"
 
@@ -79,7 +110,7 @@ class ServiceSettings:
 
     base_url: str = field(default=BASE_URL, validator=_check_url, converter=_without_slash)
     """The service's address."""
-    api_key: str = field(default="", repr=_hidden)
+    api_key: str = field(default="", repr=_hidden, validator=_check_key)
     """The bearer key; never shown."""
     connect_timeout: float = field(default=15.0, validator=_bounded(0.01, 600))
     """Seconds to open a connection."""
@@ -165,7 +196,7 @@ class MoneySettings:
 class CheckSettings:
     """What is checked before anything is paid."""
 
-    image_checks: bool = field(default=True)
+    image_checks: bool = field(default=True, validator=_check_flag)
     """Whether the model's own rules on images are checked here; the service enforces them anyway."""
 
 
@@ -211,6 +242,14 @@ class Settings:
         if faults:
             raise ConfigurationError("; ".join(faults))
         return cls(**made)
+
+    def updated(self, **values: Any) -> Settings:
+        """Return these settings with some of them changed, by flat names.
+
+        Raises:
+            ConfigurationError: With every unknown name and every wrong value.
+        """
+        return Settings.of(**{**self.flat(), **values}) if values else self
 
     def flat(self) -> dict[str, object]:
         """Return every setting by its flat name."""

@@ -17,6 +17,7 @@ CREATE TABLE row (
     attempt           INTEGER NOT NULL DEFAULT 0,
     client_request_id TEXT,
     sent_at           REAL,                     -- Unix seconds
+    sent_with         TEXT,                     -- digest of the key that the POST carried
     generation_id     TEXT UNIQUE,
     credits           INTEGER,
     trouble_kind      TEXT,

@@ -1,0 +1,40 @@
+"""Run every module of this folder that can be run by itself, one after the other.
+
+    python -m benchmarks [PART_OF_A_NAME ...]
+
+A module is a benchmark if it defines `main`; the others are parts that benchmarks share. It never runs two at once:
+they would measure each other.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def is_benchmark(path: Path) -> bool:
+    """Tell whether the module defines `main` at its top."""
+    body = ast.parse(path.read_text("utf-8"), str(path)).body
+    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "main" for node in body)
+
+
+def main(parts: list[str]) -> int:
+    """Run them; return how many failed."""
+    found = [path.stem for path in sorted(HERE.glob("[!_]*.py")) if is_benchmark(path)]
+    wanted = [name for name in found if not parts or any(part in name for part in parts)]
+    if not wanted:
+        print(f"bench: no benchmark to run; {len(found)} in benchmarks/: {', '.join(found) or 'none yet'}")
+        return 1 if parts else 0
+    failed = []
+    for name in wanted:
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, check=False).returncode:
+            failed.append(name)
+    print(f"bench: {len(wanted) - len(failed)} run, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 1))

@@ -1,0 +1,140 @@
+"""Group commit on SQLite: one writer; what waits while a commit is under way goes into the next one together.
+
+A list on the loop's side, one hand-off a batch to a thread of its own, one future a batch. Nothing is ever acknowledged
+before its commit. What is written is the journal's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kling_async.errors import JournalError, KlingError
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+"""What is done inside a transaction, on the writer's thread."""
+
+
+class Connection:
+    """One connection and the one thread that uses it, by executor calls of the running loop."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Begin work on the thread, and return its future."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work on the thread; a cancelled caller leaves it to its end."""
+        return await asyncio.shield(self.submit(work))
+
+    def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
+                self._connection.row_factory = sqlite3.Row
+            return work(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
+
+    async def close(self, last: Callable[[], None] | None = None) -> None:
+        """Close the connection, do a last thing on its thread, and let the thread go."""
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, self._close, last))
+        self._executor.shutdown(wait=False)
+
+    def _close(self, last: Callable[[], None] | None) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if last is not None:
+            last()
+
+
+class GroupCommit:
+    """Commits work in groups.
+
+    Args:
+        connection: The writer's own connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: list[Work] = []
+        self._next: asyncio.Future[list[Any]] | None = None
+        self._committing = False
+
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Put work into the next commit, and return its result when that is durable."""
+        batch = self._next
+        if batch is None:
+            batch = self._next = asyncio.get_running_loop().create_future()
+        place = len(self._waiting)
+        self._waiting.append(work)
+        if not self._committing:
+            self._commit()
+        # The batch belongs to all who wait for it: one that is cancelled must not take it away from the others.
+        result = (await asyncio.shield(batch))[place]
+        if isinstance(result, _Raised):
+            raise result.error
+        return result  # type: ignore[no-any-return]  # the result of `work`, by its place
+
+    def _commit(self) -> None:
+        """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
+        batch, works = self._next, self._waiting
+        if batch is None:
+            return
+        self._next, self._waiting, self._committing = None, [], True
+        job = self._connection.submit(lambda connection: _transact(connection, works))
+        job.add_done_callback(lambda done: self._committed(batch, done))
+
+    def _committed(self, batch: asyncio.Future[list[Any]], job: asyncio.Future[list[Any]]) -> None:
+        self._committing = False
+        if not batch.done():
+            error = job.exception()
+            if error is None:
+                batch.set_result(job.result())
+            else:
+                batch.set_exception(error)
+                batch.exception()  # A batch whose waiters were all cancelled is nobody's to retrieve.
+        self._commit()
+
+    async def drain(self) -> None:
+        """Wait until nothing waits any more."""
+        while self._next is not None:
+            await asyncio.wait([self._next])
+
+
+class _Raised:
+    """An error of one piece of work; the others of its batch stand."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _transact(connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
+    results: list[Any] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for work in works:
+            connection.execute("SAVEPOINT work")
+            try:
+                results.append(work(connection))
+            except KlingError as error:
+                connection.execute("ROLLBACK TO work")
+                results.append(_Raised(error))
+            connection.execute("RELEASE work")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return results

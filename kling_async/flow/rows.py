@@ -1,0 +1,93 @@
+"""The rows of a batch that are in flight: one task for each, bounded by slots and by what may wait behind them.
+
+Outcomes leave through a stream without a buffer: a slow consumer holds the rows back, and they the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
+
+from kling_async.errors import KlingError
+from kling_async.flow.crew import Crew, Slot
+from kling_async.flow.walker import Walker
+from kling_async.types.outcome import Outcome
+from kling_async.types.record import Record, Stage
+from kling_async.types.request import ImageToVideo
+
+
+class Closed(Exception):  # noqa: N818  # a signal, not an error
+    """No more rows start."""
+
+
+class Rows:
+    """The rows in flight: one task for each, bounded by slots and by what may wait behind them."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        walker: Walker,
+        outcome: Callable[..., Outcome],
+        send: MemoryObjectSendStream[Outcome],
+    ) -> None:
+        self._crew = crew
+        self._walker = walker
+        self._outcome = outcome
+        self._send = send
+        self._tasks = 0
+        self._left = asyncio.Event()
+        self._behind = 4 * crew.settings.downloads.downloads_at_once
+        self.resumed: set[str] = set()
+        """Keys that were taken up from the journal at the start."""
+        self.flying: set[str] = set()
+        """Keys whose row is in flight: one that stands twice in the source is one row."""
+
+    async def room(self) -> None:
+        """Wait while too many rows have left their slot and are not yet delivered."""
+        while self._tasks - self._crew.gate.admission.open >= self._behind:
+            self._left.clear()
+            await self._left.wait()
+
+    async def admit(self, group: TaskGroup, record: Record) -> None:
+        """Start a row when there is a slot for it; one that has ended is an outcome at once."""
+        if record.stage in {Stage.DONE, Stage.FAILED}:
+            await self._send.send(self._outcome(record, resumed=True))
+            return
+        await self.room()
+        slot = Slot(self._crew.gate)
+        try:
+            await slot.enter()
+        except KlingError as error:
+            if error is self._crew.gate.closed:
+                raise Closed from None
+            raise
+        self.begin(group, record, slot)
+
+    def begin(self, group: TaskGroup, record: Record, slot: Slot) -> None:
+        """Start a row's task."""
+        self._tasks += 1
+        self.flying.add(record.key)
+        group.start_soon(self._row, record, slot)
+
+    async def refuse(self, request: ImageToVideo, error: KlingError) -> None:
+        """Tell that a row was not taken in."""
+        key = getattr(error, "key", request.key or "")
+        await self._send.send(Outcome(key, Stage.PLANNED, request, error=error, generation_id=error.generation_id))
+
+    async def _row(self, record: Record, slot: Slot) -> None:
+        try:
+            ended = await self._walker.walk(record, slot)
+            slot.release()
+            await self._send.send(self._outcome(ended))
+        except KlingError as error:
+            # The gate is closed and this row was not bought: it stays as it is, for the next run.
+            if error is not self._crew.gate.closed:
+                raise
+        finally:
+            slot.release()
+            self._tasks -= 1
+            self.flying.discard(record.key)
+            self._left.set()

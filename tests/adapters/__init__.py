@@ -1,0 +1,1 @@
+"""Each door against its contract, with real files, sockets and databases."""

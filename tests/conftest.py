@@ -1,0 +1,30 @@
+"""What every test has: no blocking call in the loop goes unseen, and no setting of the machine is read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+
+def pytest_configure() -> None:
+    """Set no loop for the main thread: one that a plugin makes on demand would never be closed."""
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """Fail a test whose package code blocks the loop."""
+    with blockbuster_ctx("kling_async"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the machine's own keys, addresses and proxies from the test."""
+    for name in os.environ:
+        if name.startswith(("KLING_ASYNC_", "AIMLAPI_", "AIML_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)

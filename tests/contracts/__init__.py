@@ -1,0 +1,1 @@
+"""One suite for each door, run against each of its implementations."""

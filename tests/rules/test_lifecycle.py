@@ -1,0 +1,337 @@
+"""The transition table: nothing is bought twice, nothing bought is lost, and money follows the stage."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kling_async.rules.lifecycle import HOLDS_SLOT, PAID_FOR, TRANSITIONS, Step, advance, next_step
+from kling_async.types.record import (
+    Accepted,
+    Event,
+    Failed,
+    Intended,
+    Lost,
+    Overdue,
+    Record,
+    Refused,
+    Rendered,
+    Resubmitted,
+    Retried,
+    Stage,
+    Stored,
+    Trouble,
+    Unbought,
+    Unfound,
+    Unsent,
+    Unstored,
+    Verified,
+)
+from kling_async.types.request import ImageToVideo
+
+QUICK = settings(deadline=None, max_examples=200)
+TROUBLE = Trouble("GenerationFailed", "no face")
+EVENTS: tuple[Event, ...] = (
+    Intended("ka1.j.k.1", 1000.0, "c" * 64, 600_000),
+    Unsent(),
+    Accepted("g-1", 500_000),
+    Refused(TROUBLE),
+    Lost(),
+    Unbought(),
+    Resubmitted(),
+    Unfound(TROUBLE),
+    Rendered(450_000),
+    Failed(TROUBLE),
+    Overdue(TROUBLE),
+    Verified(10, "d" * 64, 5.0),
+    Stored(),
+    Unstored(TROUBLE),
+    Retried(),
+)
+WITH_AN_ID = {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
+BASE = Record("k", "k.mp4", ImageToVideo("a.png"), "w" * 64)
+
+
+def record(stage: Stage, **values: object) -> Record:
+    """Make a record that has everything a record can have."""
+    filled: dict[str, object] = {
+        "content": "c" * 64,
+        "attempt": 2,
+        "client_request_id": "ka1.j.k.2",
+        "sent_at": 900.0,
+        "generation_id": "g-0",
+        "credits": 600_000,
+        "size": 5,
+        "sha256": "e" * 64,
+        "seconds": 5.0,
+    }
+    return Record("k", "k.mp4", ImageToVideo("a.png"), "w" * 64, stage, **(filled | values))  # type: ignore[arg-type]
+
+
+def moved(stage: Stage, event: Event, **values: object) -> Record:
+    return advance(record(stage, **values), event)
+
+
+def paths(start: Stage, end: Stage) -> Iterator[list[type[Event]]]:
+    """Walk every way from one stage to another that visits no stage twice."""
+
+    def on(stage: Stage, seen: tuple[Stage, ...], way: list[type[Event]]) -> Iterator[list[type[Event]]]:
+        for (source, event), target in TRANSITIONS.items():
+            if source is not stage or target is stage:
+                continue
+            if target is end:
+                yield [*way, event]
+            elif target not in seen:
+                yield from on(target, (*seen, target), [*way, event])
+
+    return on(start, (start,), [])
+
+
+every_move = pytest.mark.parametrize(
+    ("stage", "event"),
+    [pytest.param(stage, event, id=f"{stage}-{type(event).__name__}") for stage in Stage for event in EVENTS],
+)
+
+
+def test_the_events_are_all_there_are() -> None:
+    """What is tested below is tested for every event."""
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@every_move
+def test_an_event_moves_by_the_table_or_changes_nothing(stage: Stage, event: Event) -> None:
+    """What a stage does not know leaves the very same record."""
+    before = record(stage, trouble=TROUBLE)
+    after = advance(before, event)
+    target = TRANSITIONS.get((stage, type(event)))
+    if target is None:
+        assert after is before
+    else:
+        assert after.stage is target
+
+
+@every_move
+def test_an_event_never_changes_what_the_row_is(stage: Stage, event: Event) -> None:
+    """Key, name, request and digest stay what they were."""
+    before = record(stage)
+    after = advance(before, event)
+    assert [getattr(after, name) for name in ("key", "name", "request", "written")] == [
+        getattr(before, name) for name in ("key", "name", "request", "written")
+    ]
+
+
+class TestMoney:
+    """The graph itself: nothing is bought twice."""
+
+    @pytest.mark.parametrize("stage", sorted(WITH_AN_ID))
+    def test_a_bought_row_is_submitted_again_only_after_it_failed(self, stage: Stage) -> None:
+        """Every way from a stage with an id to SUBMITTING leads through FAILED, which is free."""
+        for way in paths(stage, Stage.SUBMITTING):
+            assert Failed in way
+
+    def test_there_is_a_way_at_all(self) -> None:
+        """Else the test above would hold for nothing."""
+        assert list(paths(Stage.SUBMITTED, Stage.SUBMITTING)) == [[Failed, Retried, Intended]]
+        assert list(paths(Stage.PLANNED, Stage.SUBMITTING)) == [[Intended]]
+
+    @pytest.mark.parametrize("stage", [Stage.RENDERED, Stage.DONE])
+    def test_what_was_charged_is_never_submitted_again(self, stage: Stage) -> None:
+        """From where money was spent no way leads back."""
+        assert not list(paths(stage, Stage.SUBMITTING))
+        assert not list(paths(stage, Stage.FAILED))
+
+    def test_an_uncertain_row_is_submitted_again_only_when_nothing_was_bought_or_its_owner_says_so(self) -> None:
+        """Two events, and no other, lead back from it without an id."""
+        back = {
+            event
+            for (stage, event), target in TRANSITIONS.items()
+            if stage is Stage.UNCERTAIN and target is Stage.PLANNED
+        }
+        assert back == {Unbought, Resubmitted}
+        firsts = {way[0] for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING)}
+        assert firsts == {Unbought, Resubmitted, Accepted}
+        assert all(Failed in way for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING) if way[0] is Accepted)
+
+    def test_a_post_leads_to_submitting_from_planned_alone(self) -> None:
+        """The intent is always written first, from a row that nobody paid for."""
+        assert [key for key, target in TRANSITIONS.items() if target is Stage.SUBMITTING] == [(Stage.PLANNED, Intended)]
+
+    def test_a_lost_answer_is_never_planned_again_by_itself(self) -> None:
+        """It is uncertain, and stays it when it is not found."""
+        assert moved(Stage.SUBMITTING, Lost()).stage is Stage.UNCERTAIN
+        assert moved(Stage.UNCERTAIN, Unfound(TROUBLE)).stage is Stage.UNCERTAIN
+
+    def test_failed_is_reached_only_where_nothing_is_charged(self) -> None:
+        """By a refusal, or by the service's own word; not from what is rendered or uncertain."""
+        assert {key for key, target in TRANSITIONS.items() if target is Stage.FAILED} == {
+            (Stage.PLANNED, Refused),
+            (Stage.SUBMITTING, Refused),
+            (Stage.SUBMITTED, Failed),
+        }
+
+    def test_the_stages_that_money_stands_behind(self) -> None:
+        """All from the intent to the end, and neither PLANNED nor FAILED."""
+        assert set(Stage) - PAID_FOR == {Stage.PLANNED, Stage.FAILED}
+
+    def test_the_stages_that_hold_a_slot(self) -> None:
+        """An uncertain one too; a finished one no longer, before its download."""
+        assert {Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED} == HOLDS_SLOT
+
+    @QUICK
+    @given(st.lists(st.sampled_from(EVENTS), max_size=30))
+    def test_no_history_submits_a_row_that_has_an_id(self, events: list[Event]) -> None:
+        """Whatever happens in whatever order: between two intents lies a proof, or the owner's word."""
+        row, history = BASE, []
+        for event in events:
+            after = advance(row, event)
+            if after is not row:
+                history.append(type(event))
+            row = after
+        intents = [i for i, event in enumerate(history) if event is Intended]
+        assert row.attempt == len(intents)
+        for one, other in itertools.pairwise(intents):
+            assert {Unsent, Unbought, Resubmitted, Refused, Failed} & set(history[one:other])
+
+
+class TestFields:
+    """What each event tells a record."""
+
+    def test_an_intent_is_written_whole(self) -> None:
+        """Its id, its moment, its content, its price; one attempt more; nothing of an earlier try is left."""
+        intent = Intended("ka1.j.k.3", 1000.0, "f" * 64, 700_000, "digest of the key")
+        after = moved(Stage.PLANNED, intent, trouble=TROUBLE, sent_with="digest of another")
+        assert (after.client_request_id, after.sent_at, after.content) == ("ka1.j.k.3", 1000.0, "f" * 64)
+        assert after.sent_with == "digest of the key"
+        assert (after.credits, after.attempt, after.generation_id) == (700_000, 3, None)
+        assert (after.size, after.sha256, after.seconds, after.trouble) == (None, None, None, None)
+
+    def test_an_intent_of_unknown_price_holds_nothing(self) -> None:
+        """Not the price of an earlier try either."""
+        assert moved(Stage.PLANNED, Intended("x", 1.0, "f", None)).credits is None
+
+    @pytest.mark.parametrize("stage", [Stage.SUBMITTING, Stage.UNCERTAIN])
+    def test_an_accepted_row_has_its_id(self, stage: Stage) -> None:
+        """And the service's own price, where it told one; else the one that was held."""
+        assert (
+            moved(stage, Accepted("g-1", 500_000)).generation_id,
+            moved(stage, Accepted("g-1", 500_000)).credits,
+        ) == (
+            "g-1",
+            500_000,
+        )
+        assert moved(stage, Accepted("g-1")).credits == 600_000
+        assert moved(stage, Accepted("g-1", 0)).credits == 0
+
+    def test_a_rendered_row_has_its_charge(self) -> None:
+        """Where the service told it; else what was held is taken for charged."""
+        assert moved(Stage.SUBMITTED, Rendered(450_000)).credits == 450_000
+        assert moved(Stage.SUBMITTED, Rendered()).credits == 600_000
+
+    @pytest.mark.parametrize(
+        ("stage", "event"),
+        [
+            (Stage.PLANNED, Refused(TROUBLE)),
+            (Stage.SUBMITTING, Refused(TROUBLE)),
+            (Stage.SUBMITTING, Unsent()),
+            (Stage.SUBMITTED, Failed(TROUBLE)),
+            (Stage.UNCERTAIN, Unbought()),
+            (Stage.UNCERTAIN, Resubmitted()),
+        ],
+    )
+    def test_what_bought_nothing_holds_nothing(self, stage: Stage, event: Event) -> None:
+        """The reservation is given back."""
+        assert moved(stage, event).credits is None
+
+    @pytest.mark.parametrize(
+        ("stage", "event"),
+        [
+            (Stage.SUBMITTING, Lost()),
+            (Stage.UNCERTAIN, Unfound(TROUBLE)),
+            (Stage.SUBMITTED, Overdue(TROUBLE)),
+            (Stage.RENDERED, Unstored(TROUBLE)),
+            (Stage.RENDERED, Verified(1, "a")),
+            (Stage.RENDERED, Stored()),
+        ],
+    )
+    def test_what_may_be_charged_stays_held(self, stage: Stage, event: Event) -> None:
+        """And keeps its id and the id of its POST."""
+        after = moved(stage, event)
+        assert (after.credits, after.generation_id, after.client_request_id) == (600_000, "g-0", "ka1.j.k.2")
+
+    def test_a_verified_file_is_known_before_its_rename(self) -> None:
+        """Size, digest and length stand in a record that is not DONE yet."""
+        after = moved(Stage.RENDERED, Verified(10, "d" * 64, 5.1))
+        assert (after.stage, after.size, after.sha256, after.seconds) == (Stage.RENDERED, 10, "d" * 64, 5.1)
+        assert advance(after, Stored()).sha256 == "d" * 64
+
+    @every_move
+    def test_a_trouble_is_the_last_event_s(self, stage: Stage, event: Event) -> None:
+        """A step that goes well forgets the trouble before it."""
+        if (stage, type(event)) in TRANSITIONS:
+            assert moved(stage, event, trouble=Trouble("Old", "old")).trouble == getattr(event, "trouble", None)
+
+
+class TestSetAside:
+    """Neither done nor failed, and not on its way."""
+
+    @pytest.mark.parametrize("stage", Stage)
+    def test_only_a_row_with_a_trouble_is_set_aside(self, stage: Stage) -> None:
+        """And only where money may stand behind it; a failed row has ended."""
+        assert not record(stage).set_aside
+        waits = {Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED}
+        assert record(stage, trouble=TROUBLE).set_aside == (stage in waits)
+
+    @pytest.mark.parametrize(
+        ("stage", "event"),
+        [(Stage.UNCERTAIN, Unfound(TROUBLE)), (Stage.SUBMITTED, Overdue(TROUBLE)), (Stage.RENDERED, Unstored(TROUBLE))],
+    )
+    def test_a_row_that_is_set_aside_can_go_on(self, stage: Stage, event: Event) -> None:
+        """It keeps its stage, so that a later start asks again; what is found then clears the trouble."""
+        aside = moved(stage, event)
+        assert aside.set_aside
+        assert aside.stage is stage
+        assert next_step(aside) is next_step(record(stage))
+        onward: dict[Stage, Event] = {
+            Stage.UNCERTAIN: Accepted("g-1"),
+            Stage.SUBMITTED: Rendered(),
+            Stage.RENDERED: Stored(),
+        }
+        assert not advance(aside, onward[stage]).set_aside
+
+
+class TestSteps:
+    """What to do next."""
+
+    @pytest.mark.parametrize(
+        ("stage", "step"),
+        [
+            (Stage.PLANNED, Step.SUBMIT),
+            (Stage.SUBMITTING, Step.FIND),
+            (Stage.UNCERTAIN, Step.FIND),
+            (Stage.SUBMITTED, Step.WATCH),
+            (Stage.RENDERED, Step.FETCH),
+            (Stage.DONE, Step.NONE),
+            (Stage.FAILED, Step.NONE),
+        ],
+    )
+    def test_a_stage_has_its_step(self, stage: Stage, step: Step) -> None:
+        """A row found SUBMITTING is looked up, never posted again in silence."""
+        assert next_step(record(stage)) is step
+
+    def test_every_stage_has_a_step(self) -> None:
+        """A new stage must say what follows."""
+        assert all(isinstance(next_step(record(stage)), Step) for stage in Stage)
+
+    def test_only_an_unbought_row_is_submitted(self) -> None:
+        """Of all stages."""
+        assert [stage for stage in Stage if next_step(record(stage)) is Step.SUBMIT] == [Stage.PLANNED]
+
+    @pytest.mark.parametrize("stage", Stage)
+    def test_every_stage_can_end(self, stage: Stage) -> None:
+        """No row is stuck: from everywhere a way leads to the video, or it has ended."""
+        assert stage in {Stage.DONE, Stage.FAILED} or list(paths(stage, Stage.DONE))

@@ -1,0 +1,1 @@
+"""The simulator, held to what is known of the service."""
