@@ -107,11 +107,16 @@ class Journal(Protocol):
         """
         ...
 
-    async def intend(self, record: Record, *, ceiling: int | None) -> None:
+    async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
         """Write a SUBMITTING record, unless spent + held + its price would pass the ceiling; one transaction.
+
+        Where another row of the same content is bought, or may be, nothing is written: this row shares its generation.
 
         It is written over the PLANNED record of the attempt before, and over nothing else: no row is bought twice at
         once.
+
+        Returns:
+            The key of the row whose generation this one shares; None where the intent was written.
 
         Raises:
             JournalError: The row does not stand as it must.
@@ -191,6 +196,15 @@ class VideoStore(Protocol):
 
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
         """Tell whether a file with that digest stands under the name."""
+        ...
+
+    async def link(self, name: str, other: str) -> bool:
+        """Give a whole video another name, too: by a hard link, or a copy; tell whether it was there.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The disk refused otherwise.
+        """
         ...
 
     def path(self, name: str) -> Path:

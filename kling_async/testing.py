@@ -24,6 +24,11 @@ _HELD = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED)
 _UNFINISHED = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED)
 
 
+def _is_original(record: Record) -> bool:
+    bought = record.generation_id is not None and record.stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
+    return bought or record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}
+
+
 class MemoryJournal:
     """A journal that is gone with the process. Keeps the contract of `kling_async.ports.Journal` but for durability."""
 
@@ -83,8 +88,11 @@ class MemoryJournal:
         if record.stage is Stage.DONE:
             self._ended.setdefault(record.key, len(self._ended) + 1)
 
-    async def intend(self, record: Record, *, ceiling: int | None) -> None:
-        """Write a SUBMITTING record, unless it would pass the ceiling."""
+    async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
+        """Write a SUBMITTING record, unless its content is bought already or it would pass the ceiling."""
+        for other in self._records.values():
+            if other.content == record.content and other.key != record.key and _is_original(other):
+                return other.key
         taken = sum(found.credits or 0 for found in self._records.values() if found.stage is not Stage.FAILED)
         if ceiling is not None and taken + (record.credits or 0) > ceiling:
             raise BudgetExceeded("the next video would pass the budget")
@@ -92,6 +100,7 @@ class MemoryJournal:
         if known is None or known.stage is not Stage.PLANNED or known.attempt != record.attempt - 1:
             raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
         await self.save(record)
+        return None
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""
@@ -127,6 +136,7 @@ class MemoryJournal:
             spent=sum(record.credits or 0 for record in records if record.stage in _SPENT),
             held=sum(record.credits or 0 for record in records if record.stage in _HELD),
             bytes=sum(record.size or 0 for record in records if record.stage is Stage.DONE),
+            shared=sum(record.shares is not None for record in records if record.stage is Stage.DONE),
         )
 
     async def note(self, name: str, value: str | None = None) -> str | None:
@@ -179,6 +189,12 @@ class MemoryStore:
         """Tell whether a video with that digest stands under the name."""
         content = self.videos.get(name)
         return content is not None and len(content) == size and hashlib.sha256(content).hexdigest() == sha256
+
+    async def link(self, name: str, other: str) -> bool:
+        """Give a video another name, too; tell whether it was there."""
+        if name in self.videos:
+            self.videos[other] = self.videos[name]
+        return name in self.videos
 
     def path(self, name: str) -> Path:
         """Return a path that stands for the name; no file is there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -65,6 +66,20 @@ class LocalVideoStore:
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
         """Tell whether a file with that digest stands under the name; one that cannot be read is none."""
         return await self._threads.ask(partial(_holds, self.path(name), size, sha256))
+
+    async def link(self, name: str, other: str) -> bool:
+        """Give a whole video another name, too: by a hard link, or a copy; tell whether it was there.
+
+        Raises:
+            DiskFull: There is no room.
+            DownloadError: The disk refused otherwise.
+        """
+        part = _Part(self.path(other))
+        self._live.add(part.path)
+        try:
+            return await self._threads.finish(partial(part.link_to, self.path(name)))
+        finally:
+            self._live.discard(part.path)
 
     def path(self, name: str) -> Path:
         """Return where the name lies.
@@ -179,6 +194,23 @@ class _Part:
             self.over = True
             sync_folder(self._final.parent)
         return self._final
+
+    def link_to(self, source: Path) -> bool:
+        """Become a link to a file, or a copy of it, and take the final name."""
+        with self._lock, _told(self._final):
+            if not source.is_file():
+                return False
+            make_folder(self.path.parent)
+            try:
+                os.link(source, self.path)
+            except OSError:
+                shutil.copyfile(source, self.path)
+            self.path.replace(self._final)
+            # Two names of one file: renaming one over the other leaves both.
+            self.path.unlink(missing_ok=True)
+            self.over = True
+            sync_folder(self._final.parent)
+        return True
 
     def discard(self) -> None:
         with self._lock, suppress(OSError):

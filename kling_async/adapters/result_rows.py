@@ -45,7 +45,7 @@ def video_line(record: Record, file_name: str) -> bytes:
         "cfg_scale": request.cfg_scale,
         "image": _as_written(request.image),
         "tail_image": None if request.tail_image is None else _as_written(request.tail_image),
-        "generation_id": record.generation_id,
+        "generation_id": record.generation_id or record.shares,
         "size": record.size,
         "sha256": record.sha256,
         "model": request.model,

@@ -118,11 +118,14 @@ class SqliteJournal:
         if changed != 1:
             raise JournalError(f"row {values['key']!r} is not in the journal")
 
-    async def intend(self, record: Record, *, ceiling: int | None) -> None:
-        """Write a SUBMITTING record, unless it would pass the ceiling; one transaction."""
+    async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
+        """Write a SUBMITTING record, unless its content is bought already or it would pass the ceiling."""
         values = _state(record)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> str | None:
+            original = connection.execute(self._sql["original"], values).fetchone()
+            if original is not None:
+                return str(original["key"])
             if ceiling is not None:
                 taken = int(connection.execute(self._sql["committed"]).fetchone()[0])
                 if taken + (record.credits or 0) > ceiling:
@@ -132,8 +135,9 @@ class SqliteJournal:
                     )
             if connection.execute(self._sql["intend"], values).rowcount != 1:
                 raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
+            return None
 
-        await self._commits.do(work)
+        return await self._commits.do(work)
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""
@@ -165,6 +169,7 @@ class SqliteJournal:
             spent=money["rendered"] + money["done"],
             held=money["submitting"] + money["uncertain"] + money["submitted"],
             bytes=found["done"]["bytes"],
+            shared=found["done"]["shared"],
         )
 
     async def note(self, name: str, value: str | None = None) -> str | None:
@@ -228,6 +233,7 @@ _STATE: Final = (
     "sent_at",
     "sent_with",
     "generation_id",
+    "shares",
     "credits",
     "size",
     "sha256",

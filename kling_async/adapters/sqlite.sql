@@ -7,18 +7,26 @@ ON CONFLICT (key) DO NOTHING
 
 -- name: replace
 UPDATE row SET request = :request, written = :written, stage = 'planned', content = NULL, credits = NULL,
-    generation_id = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
+    generation_id = NULL, shares = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
 WHERE key = :key AND stage IN ('planned', 'failed')
+
+-- name: original
+SELECT key FROM row
+WHERE content = :content AND key <> :key AND generation_id IS NOT NULL
+    AND stage IN ('submitted', 'rendered', 'done')
+UNION ALL
+SELECT key FROM row WHERE content = :content AND key <> :key AND stage IN ('submitting', 'uncertain')
+LIMIT 1
 
 -- name: intend
 UPDATE row SET stage = 'submitting', content = :content, attempt = :attempt, client_request_id = :client_request_id,
-    sent_at = :sent_at, sent_with = :sent_with, generation_id = NULL, credits = :credits, trouble_kind = NULL,
+    sent_at = :sent_at, sent_with = :sent_with, generation_id = NULL, shares = NULL, credits = :credits, trouble_kind = NULL,
     trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
 WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1
 
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
-    sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, credits = :credits,
+    sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, shares = :shares, credits = :credits,
     trouble_kind = :trouble_kind, trouble_message = :trouble_message, size = :size, sha256 = :sha256,
     seconds = :seconds, done_order = CASE WHEN :stage = 'done'
         THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row)) ELSE done_order END
@@ -41,7 +49,7 @@ SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
 SELECT * FROM row WHERE done_order > ? ORDER BY done_order LIMIT ?
 
 -- name: tally
-SELECT stage, rows, credits, bytes FROM tally
+SELECT stage, rows, credits, bytes, shared FROM tally
 
 -- name: committed
 SELECT coalesce(sum(credits), 0) FROM tally WHERE stage <> 'failed'

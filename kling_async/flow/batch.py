@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve, frozen
 
-from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailable
+from kling_async.errors import ConfigurationError, GenerationOverdue, KlingError, ServiceUnavailable
 from kling_async.flow.background import Job
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Scribe, Slot
@@ -253,7 +253,7 @@ class Batch:
         async for chunk in chunks(requests):
             await rows.room()
             # A row that stands twice in the source is one row: what is in flight is not begun again.
-            begun = set(rows.flying)
+            begun = self._crew.flight.keys()
             known = await self.enrol(chunk)
             for request, record in zip(chunk, known, strict=True):
                 if not isinstance(record, Record):
@@ -273,14 +273,21 @@ class Batch:
             record.stage,
             record.request,
             path=self._crew.store.path(record.name) if done else None,
-            error=error_of_record(record),
-            generation_id=record.generation_id,
+            error=error_of_record(record) or (_waits(record) if not done else None),
+            generation_id=record.generation_id or record.shares,
             size=record.size if done else None,
             sha256=record.sha256 if done else None,
             seconds=record.seconds if done else None,
             credits=record.credits,
             resumed=resumed,
         )
+
+
+def _waits(record: Record) -> KlingError | None:
+    """Return why a row that was not bought has ended: it shares a generation that is not finished."""
+    if record.stage is not Stage.PLANNED:
+        return None
+    return GenerationOverdue(f"row {record.key!r} waits for the video of another row of equal content: run again later")
 
 
 async def _stop(job: Job[None]) -> None:

@@ -10,6 +10,8 @@ import logging
 from functools import partial
 from typing import Final
 
+from attrs import frozen
+
 from kling_async.errors import (
     AnswerLost,
     AuthenticationFailed,
@@ -51,6 +53,16 @@ _KEY_CHECKS: Final = 3
 """Refusals of the key in a row after which submitting stops, whatever the balance call says."""
 
 
+@frozen
+class Original:
+    """The row of equal content whose generation another one shares."""
+
+    key: str
+    """Its key."""
+    content: str
+    """The digest that both have."""
+
+
 class Buyer:
     """Buys, and finds again.
 
@@ -75,8 +87,8 @@ class Buyer:
         self.stopping = False
         """Whether no POST may leave any more."""
 
-    async def buy(self, record: Record) -> Record:
-        """Buy a PLANNED row whose slot was granted.
+    async def buy(self, record: Record) -> Record | Original:
+        """Buy a PLANNED row whose slot was granted, unless its content is bought already.
 
         Raises:
             BudgetExceeded: It would pass the budget; nothing was bought.
@@ -91,7 +103,7 @@ class Buyer:
         finally:
             gate.landed()
 
-    async def _post(self, record: Record, prepared: Prepared) -> Record:
+    async def _post(self, record: Record, prepared: Prepared) -> Record | Original:
         """Write the intent, POST, and write what came of it."""
         crew = self._crew
         intent = Intended(
@@ -103,9 +115,11 @@ class Buyer:
         )
         intended = advance(record, intent)
         try:
-            await crew.journal.intend(intended, ceiling=self._ceiling)
+            original = await crew.journal.intend(intended, ceiling=self._ceiling)
         except BudgetExceeded as error:
             raise crew.gate.close(error) from None
+        if original is not None:
+            return Original(original, prepared.content)
         self._scribe.tell(record, intended)
         if self.stopping or crew.gate.closed is not None:
             return await self._scribe.move(intended, Unsent())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kling_async.errors import JournalError
 from kling_async.flow.background import Background
@@ -48,6 +49,43 @@ class Slot:
             self._gate.leave()
 
 
+class Flight:
+    """The rows that are in flight, by their keys; some wait for another's end."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, asyncio.Event | None] = {}
+        self.parked = 0
+        """Rows that wait for another of equal content."""
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._ends
+
+    def keys(self) -> set[str]:
+        """Return the keys of all rows in flight."""
+        return set(self._ends)
+
+    def begin(self, key: str) -> None:
+        """Note that a row is in flight."""
+        self._ends[key] = None
+
+    def end(self, key: str) -> None:
+        """Note that it has ended, and let those who wait for it know."""
+        event = self._ends.pop(key, None)
+        if event is not None:
+            event.set()
+
+    async def landed(self, key: str) -> None:
+        """Wait until a row has ended; at once where it is not in flight."""
+        if key not in self._ends:
+            return
+        event = self._ends[key] = self._ends[key] or asyncio.Event()
+        self.parked += 1
+        try:
+            await event.wait()
+        finally:
+            self.parked -= 1
+
+
 @frozen
 class Crew:
     """Those who do a row's steps."""
@@ -63,6 +101,7 @@ class Crew:
     clock: Clock
     prices: Prices
     settings: Settings
+    flight: Flight = field(factory=Flight)
 
 
 class Scribe:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
@@ -17,6 +18,9 @@ from kling_async.flow.walker import Walker
 from kling_async.types.outcome import Outcome
 from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
+
+_MAX_PARKED: Final = 1000
+"""Rows that may wait for others of equal content before the source is read on."""
 
 
 class Closed(Exception):  # noqa: N818  # a signal, not an error
@@ -42,12 +46,11 @@ class Rows:
         self._behind = 4 * crew.settings.downloads.downloads_at_once
         self.resumed: set[str] = set()
         """Keys that were taken up from the journal at the start."""
-        self.flying: set[str] = set()
-        """Keys whose row is in flight: one that stands twice in the source is one row."""
 
     async def room(self) -> None:
         """Wait while too many rows have left their slot and are not yet delivered."""
-        while self._tasks - self._crew.gate.admission.open >= self._behind:
+        flight, admission = self._crew.flight, self._crew.gate.admission
+        while self._tasks - admission.open - flight.parked >= self._behind or flight.parked >= _MAX_PARKED:
             self._left.clear()
             await self._left.wait()
 
@@ -69,7 +72,7 @@ class Rows:
     def begin(self, group: TaskGroup, record: Record, slot: Slot) -> None:
         """Start a row's task."""
         self._tasks += 1
-        self.flying.add(record.key)
+        self._crew.flight.begin(record.key)
         group.start_soon(self._row, record, slot)
 
     async def refuse(self, request: ImageToVideo, error: KlingError) -> None:
@@ -89,5 +92,5 @@ class Rows:
         finally:
             slot.release()
             self._tasks -= 1
-            self.flying.discard(record.key)
+            self._crew.flight.end(record.key)
             self._left.set()

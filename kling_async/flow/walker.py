@@ -17,7 +17,7 @@ from kling_async.errors import (
     KlingError,
     NotFound,
 )
-from kling_async.flow.buyer import Buyer
+from kling_async.flow.buyer import Buyer, Original
 from kling_async.flow.crew import Crew, Scribe, Slot, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
@@ -29,6 +29,8 @@ from kling_async.types.record import (
     Record,
     Rendered,
     Retried,
+    Shared,
+    Stage,
     Stored,
     Unstored,
     Verified,
@@ -67,7 +69,14 @@ class Walker:
             match step:
                 case Step.SUBMIT:
                     await slot.enter()
-                    record = await self._buyer.buy(record)
+                    bought = await self._buyer.buy(record)
+                    if isinstance(bought, Original):
+                        slot.release()
+                        shared = await self._share(record, bought)
+                        if shared is None:
+                            break
+                        bought = shared
+                    record = bought
                 case Step.FIND:
                     record = await self._buyer.find(record, once=once)
                 case Step.WATCH:
@@ -80,6 +89,23 @@ class Walker:
             if record.set_aside:
                 break
         return record
+
+    async def _share(self, record: Record, original: Original) -> Record | None:
+        """Wait for the row whose generation this one shares; None where that one was set aside.
+
+        If it failed, this row stays PLANNED, to be submitted itself.
+        """
+        await self._crew.flight.landed(original.key)
+        other = await self._crew.journal.get(original.key)
+        if other is None or other.stage in {Stage.PLANNED, Stage.FAILED}:
+            return record
+        bought = other.generation_id or other.shares
+        if other.stage is not Stage.DONE or bought is None or other.size is None or other.sha256 is None:
+            return None
+        if not await self._crew.store.link(other.name, record.name):
+            return None
+        event = Shared(bought, original.content, other.size, other.sha256, other.seconds)
+        return await self._scribe.move(record, event)
 
     async def _watch(self, record: Record, *, once: bool) -> tuple[Record, RemoteVideo | None]:
         try:

@@ -117,7 +117,7 @@ class PollAgenda:
 
     def _waits(self, turn: int, generation_id: str) -> bool:
         watched = self._watched.get(generation_id)
-        return watched is not None and not watched.out and watched.turn == turn
+        return watched is not None and watched.turn == turn
 
     def _put(self, watched: Watched, due: float) -> None:
         self._counter += 1

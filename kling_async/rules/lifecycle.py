@@ -29,6 +29,7 @@ from kling_async.types.record import (
     Rendered,
     Resubmitted,
     Retried,
+    Shared,
     Stage,
     Stored,
     Trouble,
@@ -58,6 +59,7 @@ class Step(enum.StrEnum):
 TRANSITIONS: Final[Mapping[tuple[Stage, type[Event]], Stage]] = {
     (Stage.PLANNED, Intended): Stage.SUBMITTING,
     (Stage.PLANNED, Refused): Stage.FAILED,
+    (Stage.PLANNED, Shared): Stage.DONE,
     (Stage.SUBMITTING, Unsent): Stage.PLANNED,
     (Stage.SUBMITTING, Accepted): Stage.SUBMITTED,
     (Stage.SUBMITTING, Refused): Stage.FAILED,
@@ -119,6 +121,7 @@ def _noted(record: Record, event: Event) -> Record:
                 credits=credits_,
                 attempt=record.attempt + 1,
                 generation_id=None,
+                shares=None,
                 size=None,
                 sha256=None,
                 seconds=None,
@@ -129,6 +132,8 @@ def _noted(record: Record, event: Event) -> Record:
             return evolve(record, credits=_told(credits_, record))
         case Verified(size, sha256, seconds):
             return evolve(record, size=size, sha256=sha256, seconds=seconds)
+        case Shared(generation_id, content, size, sha256, seconds):
+            return evolve(record, shares=generation_id, content=content, size=size, sha256=sha256, seconds=seconds)
         case Unsent() | Unbought() | Resubmitted() | Refused() | Failed():
             return evolve(record, credits=None)
     return record

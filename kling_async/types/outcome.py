@@ -101,6 +101,8 @@ class Tally:
     """Whole credits of those that may yet be charged."""
     bytes: int = 0
     """Bytes of the videos that are here."""
+    shared: int = 0
+    """Rows among those done that share another row's generation."""
 
     @property
     def rows(self) -> int:
@@ -127,8 +129,6 @@ class BatchReport:
     """POSTs of this run."""
     polls: int = 0
     """Polls of this run."""
-    duplicates: int = 0
-    """Rows that share another row's generation; they count as done too."""
     fresh: int = 0
     """Videos that this run brought."""
     stopped: KlingError | None = None
@@ -142,7 +142,7 @@ class BatchReport:
             "failed": self.tally.failed,
             "uncertain": self.tally.uncertain,
             "pending": self.tally.pending,
-            "duplicates": self.duplicates,
+            "duplicates": self.tally.shared,
             "spent_usd": round(usd(self.tally.spent), 6),
             "held_usd": round(usd(self.tally.held), 6),
             "bytes": self.tally.bytes,

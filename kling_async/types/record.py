@@ -68,6 +68,8 @@ class Record:
     """The digest of the key that the last POST carried: no other key's usage log lists it."""
     generation_id: str | None = None
     """The generation, once bought. Unique in the journal."""
+    shares: str | None = None
+    """The generation of another row of equal content whose video this one got; None where it has its own."""
     credits: int | None = None
     """Whole credits held for it, or charged once it is rendered; None where nobody told."""
     trouble: Trouble | None = None
@@ -189,6 +191,22 @@ class Stored:
 
 
 @frozen
+class Shared:
+    """The video of another row of equal content stands under this row's name, too; nothing was bought for it."""
+
+    generation_id: str
+    """The other row's generation."""
+    content: str
+    """Digest of what would have been sent."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Digest of the bytes."""
+    seconds: float | None = None
+    """Its length, where the file tells."""
+
+
+@frozen
 class Unstored:
     """The video is made but cannot be stored for now: set aside, with its id."""
 
@@ -215,6 +233,7 @@ Event: TypeAlias = (
     | Overdue
     | Verified
     | Stored
+    | Shared
     | Unstored
     | Retried
 )

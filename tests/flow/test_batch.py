@@ -300,6 +300,33 @@ async def test_a_row_that_stands_twice_is_one_row(tmp_path: Path) -> None:
         await w.audit()
 
 
+async def test_rows_of_equal_content_share_one_generation(tmp_path: Path) -> None:
+    """Ten keys, one image and prompt: one is bought, all get their name, their line and their outcome."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}", carry={"n": i}) for i in range(10)]
+    async with world(tmp_path) as w:
+        async with w.batch(max_in_flight=4) as batch:
+            outcomes = await outcomes_of(batch, rows[:7])
+        async with w.batch(max_in_flight=4) as batch:
+            later = await outcomes_of(batch, rows)
+            tally = await batch.tally()
+        assert all(outcome.ok for outcome in (*outcomes.values(), *later.values()))
+        assert len(w.book.bought()) == 1
+        assert (tally.done, tally.shared, tally.spent) == (10, 9, 520_000)
+        assert len({outcome.sha256 for outcome in later.values()}) == 1
+        assert len((tmp_path / "metadata.jsonl").read_text().splitlines()) == 10
+        assert {outcome.carry["n"] for outcome in later.values()} == set(range(10))
+
+
+async def test_a_twin_of_a_failed_row_is_submitted_itself(tmp_path: Path) -> None:
+    """Where the row that was to be shared fails, which is free, the next one of its content is bought."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(3)]
+    plan = FaultPlan.of(Fault("job", "error_named", at=(1,)))
+    async with world(tmp_path, plan) as w, w.batch() as batch:
+        report = await batch.run(rows)
+        assert (report.tally.failed, report.tally.done, report.tally.shared) == (1, 2, 1)
+        assert len(w.book.paid()) == 1
+
+
 async def test_many_lost_answers_stop_submits_only_until_the_log_was_read(tmp_path: Path) -> None:
     """While more than three rows are uncertain, submits stop; once the log was read, they go on."""
     plan = FaultPlan.of(Fault("submit", "dropped_before", at=(1, 2, 3, 4, 5, 6)))

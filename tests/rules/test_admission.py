@@ -308,13 +308,15 @@ def test_a_refusal_of_requests_leaves_it() -> None:
 
 
 def test_one_burst_of_refusals_shrinks_it_once() -> None:
-    """Ten answers of one moment say one thing."""
+    """Many answers of one moment say one thing, even where jobs end between them."""
     admission = Admission(Limits(20, adaptive=False))
     assert fill(admission) == 20
     accept(admission, 8)
-    for _ in range(12):
+    for i in range(12):
         refuse(admission)
-    assert admission.window == 8
+        if i < 3:
+            admission.release()
+    assert (admission.window, admission.open) == (8, 5)
 
 
 def test_the_window_grows_again_slowly() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pathlib
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -215,7 +216,10 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         "value",
-        [7, "7", 0, -5, 5.5, True, None, "", "five", "5s", "٥", float("nan"), float("inf"), [5], "9" * 5000, 10**5000],
+        [
+            *(7, "7", 0, -5, 5.5, True, None, "", "five", "5s", "٥", Decimal(5), 5 + 0j),
+            *(float("nan"), float("inf"), [5], "9" * 5000, 10**5000),
+        ],
         ids=lambda value: repr(value)[:12] if not isinstance(value, int) or value < 100 else "huge",
     )
     def test_no_other_duration_is_taken(self, value: Any) -> None:

@@ -19,6 +19,7 @@ CREATE TABLE row (
     sent_at           REAL,                     -- Unix seconds
     sent_with         TEXT,                     -- digest of the key that the POST carried
     generation_id     TEXT UNIQUE,
+    shares            TEXT,                     -- another row's generation, for a row of equal content
     credits           INTEGER,
     trouble_kind      TEXT,
     trouble_message   TEXT,
@@ -37,20 +38,24 @@ CREATE TABLE tally (
     stage   TEXT PRIMARY KEY,
     rows    INTEGER NOT NULL DEFAULT 0,
     credits INTEGER NOT NULL DEFAULT 0,
-    bytes   INTEGER NOT NULL DEFAULT 0
+    bytes   INTEGER NOT NULL DEFAULT 0,
+    shared  INTEGER NOT NULL DEFAULT 0          -- rows that share another's generation
 ) WITHOUT ROWID;
 
 INSERT INTO tally (stage) VALUES
     ('planned'), ('submitting'), ('uncertain'), ('submitted'), ('rendered'), ('done'), ('failed');
 
 CREATE TRIGGER row_enters AFTER INSERT ON row BEGIN
-    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0)
+    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0),
+        shared = shared + (NEW.shares IS NOT NULL)
     WHERE stage = NEW.stage;
 END;
 
-CREATE TRIGGER row_moves AFTER UPDATE OF stage, credits, size ON row BEGIN
-    UPDATE tally SET rows = rows - 1, credits = credits - coalesce(OLD.credits, 0), bytes = bytes - coalesce(OLD.size, 0)
+CREATE TRIGGER row_moves AFTER UPDATE OF stage, credits, size, shares ON row BEGIN
+    UPDATE tally SET rows = rows - 1, credits = credits - coalesce(OLD.credits, 0), bytes = bytes - coalesce(OLD.size, 0),
+        shared = shared - (OLD.shares IS NOT NULL)
     WHERE stage = OLD.stage;
-    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0)
+    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0),
+        shared = shared + (NEW.shares IS NOT NULL)
     WHERE stage = NEW.stage;
 END;
