@@ -9,11 +9,36 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Final
 
 from kling_async.errors import ConfigurationError, JournalLocked
 
 if sys.platform != "win32":
     import fcntl
+
+
+_NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "fuse.sshfs"}
+)
+"""File systems over which SQLite's locks and shared memory cannot be trusted."""
+
+
+def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Return the kind of network file system that a folder lies on; None for a local one, or where nobody tells.
+
+    Args:
+        folder: An existing folder.
+        mounts: The kernel's table of mounts.
+    """
+    try:
+        rows = [line.split(" ") for line in mounts.read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        return None
+    place = folder.resolve()
+    found = [(Path(row[1].replace("\\040", " ")), row[2]) for row in rows if len(row) > 2]
+    above = [(len(point.parts), kind) for point, kind in found if point == place or point in place.parents]
+    kind = max(above, default=(0, ""))[1]
+    return kind if kind in _NETWORK else None
 
 
 class FolderLock:
@@ -28,8 +53,14 @@ class FolderLock:
 
         Raises:
             JournalLocked: Another process has it; the message says which.
-            ConfigurationError: This system has no such locks.
+            ConfigurationError: This system, or this file system, has no such locks.
         """
+        kind = network_file_system(self._path.parent)
+        if kind is not None:
+            raise ConfigurationError(
+                f"{self._path.parent} lies on a network file system ({kind}), where the journal's locks cannot be "
+                "trusted: put it on a local disk with --journal PATH"
+            )
         if sys.platform == "win32":
             raise ConfigurationError(
                 "bulk jobs need file locks that Windows does not have: run them under Linux, macOS or WSL"

@@ -1,4 +1,4 @@
-"""The first record of a request: its bytes kept, its key and its name given. Nothing is looked at but what is written."""
+"""The first record of a request: its bytes kept, its key and its name given. No file is read for it."""
 
 from __future__ import annotations
 

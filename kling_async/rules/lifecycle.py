@@ -133,7 +133,16 @@ def _noted(record: Record, event: Event) -> Record:
         case Verified(size, sha256, seconds):
             return evolve(record, size=size, sha256=sha256, seconds=seconds)
         case Shared(generation_id, content, size, sha256, seconds):
-            return evolve(record, shares=generation_id, content=content, size=size, sha256=sha256, seconds=seconds)
+            return evolve(
+                record,
+                generation_id=None,
+                shares=generation_id,
+                credits=None,
+                content=content,
+                size=size,
+                sha256=sha256,
+                seconds=seconds,
+            )
         case Unsent() | Unbought() | Resubmitted() | Refused() | Failed():
             return evolve(record, credits=None)
     return record

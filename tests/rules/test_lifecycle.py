@@ -23,6 +23,7 @@ from kling_async.types.record import (
     Rendered,
     Resubmitted,
     Retried,
+    Shared,
     Stage,
     Stored,
     Trouble,
@@ -50,6 +51,7 @@ EVENTS: tuple[Event, ...] = (
     Overdue(TROUBLE),
     Verified(10, "d" * 64, 5.0),
     Stored(),
+    Shared("g-other", "c" * 64, 10, "d" * 64, 5.0),
     Unstored(TROUBLE),
     Retried(),
 )
@@ -204,11 +206,12 @@ class TestFields:
     def test_an_intent_is_written_whole(self) -> None:
         """Its id, its moment, its content, its price; one attempt more; nothing of an earlier try is left."""
         intent = Intended("ka1.j.k.3", 1000.0, "f" * 64, 700_000, "digest of the key")
-        after = moved(Stage.PLANNED, intent, trouble=TROUBLE, sent_with="digest of another")
+        after = moved(Stage.PLANNED, intent, trouble=TROUBLE, sent_with="digest of another", shares="g-x")
         assert (after.client_request_id, after.sent_at, after.content) == ("ka1.j.k.3", 1000.0, "f" * 64)
         assert after.sent_with == "digest of the key"
         assert (after.credits, after.attempt, after.generation_id) == (700_000, 3, None)
         assert (after.size, after.sha256, after.seconds, after.trouble) == (None, None, None, None)
+        assert after.shares is None
 
     def test_an_intent_of_unknown_price_holds_nothing(self) -> None:
         """Not the price of an earlier try either."""
@@ -268,6 +271,16 @@ class TestFields:
         after = moved(Stage.RENDERED, Verified(10, "d" * 64, 5.1))
         assert (after.stage, after.size, after.sha256, after.seconds) == (Stage.RENDERED, 10, "d" * 64, 5.1)
         assert advance(after, Stored()).sha256 == "d" * 64
+
+    def test_a_shared_video_costs_nothing(self) -> None:
+        """The row names the generation that it shares, and none of its own: not one that failed before either."""
+        after = moved(Stage.PLANNED, Shared("g-other", "f" * 64, 10, "d" * 64, 5.1), trouble=TROUBLE)
+        assert (after.stage, after.shares, after.generation_id, after.credits) == (Stage.DONE, "g-other", None, None)
+        assert (after.content, after.size, after.sha256, after.seconds) == ("f" * 64, 10, "d" * 64, 5.1)
+
+    def test_only_an_unbought_row_shares(self) -> None:
+        """One that money may stand behind is watched to its own end."""
+        assert [stage for stage, event in TRANSITIONS if event is Shared] == [Stage.PLANNED]
 
     @every_move
     def test_a_trouble_is_the_last_event_s(self, stage: Stage, event: Event) -> None:
