@@ -14,6 +14,10 @@ help: ## Show the targets
 demo: ## Make the example's videos with the simulator, into demo/: no key, no money
 	@scripts/setup.sh run
 	$(BIN)/kling-async run examples/manifest.csv --out demo --simulate $(ARGS)
+	@echo
+	@echo "The videos are in demo/videos, what is known of them in demo/metadata.jsonl. Run it again: nothing is left to do."
+	@echo "Next: export AIMLAPI_API_KEY=... and '$(BIN)/kling-async run examples/manifest.csv --out videos --dry-run';"
+	@echo "docs/tutorial/first-video.md goes on from here."
 
 HANG := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true # a test that hangs shows where, and fails
 

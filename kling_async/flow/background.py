@@ -8,6 +8,7 @@ whoever waits for it gets its error.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -15,6 +16,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Job(Generic[T]):
@@ -143,7 +146,9 @@ class Background:
 
 
 def _single(error: BaseException) -> BaseException:
-    """Unwrap a group of one: callers see the error, not the group that carried it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    """Unwrap a group: callers see the first error, not the group that carried it; the others are logged."""
+    while isinstance(error, BaseExceptionGroup):
+        for other in error.exceptions[1:]:
+            logger.warning("and: %r", other)
         error = error.exceptions[0]
     return error

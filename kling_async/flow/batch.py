@@ -208,6 +208,8 @@ class Batch:
         )
 
     async def _serve(self, requests: Requests, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool) -> None:
+        self._crew.gate.begin()
+        self._crew.flight.clear()
         rows = Rows(self._crew, self._walker, self._outcome, send)
         async with send, anyio.create_task_group() as around:
             await self._secretary.open()

@@ -145,6 +145,7 @@ class Buyer:
         try:
             return await self._scribe.move(record, Accepted(generation_id, credits_))
         except JournalError as error:
+            logger.error("%s: generation %s is bought and could not be written down", record.key, generation_id)  # noqa: TRY400  # the error goes on
             if error.generation_id is None:
                 raise
             return await self._scribe.move(record, Lost(), Unfound(trouble_of(error)))

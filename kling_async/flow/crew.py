@@ -60,6 +60,11 @@ class Flight:
     def __contains__(self, key: str) -> bool:
         return key in self._ends
 
+    def clear(self) -> None:
+        """Forget all, as a run begins."""
+        self._ends.clear()
+        self.parked = 0
+
     def keys(self) -> set[str]:
         """Return the keys of all rows in flight."""
         return set(self._ends)

@@ -45,6 +45,11 @@ class Gate:
         """Why no more submits start; None while they may."""
         return self._closed
 
+    def begin(self) -> None:
+        """Begin a run: nothing is open, and what closed the gate before is tried again."""
+        self.admission.begin()
+        self._closed = self._trouble = self._last_usable = None
+
     async def enter(self) -> None:
         """Wait for a slot and take it.
 

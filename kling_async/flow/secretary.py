@@ -6,10 +6,14 @@ The journal is the truth and remembers how far the metadata reach; whatever a cr
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
+from kling_async.errors import KlingError
 from kling_async.ports import Journal, Results, VideoStore
 from kling_async.types.record import Record
+
+logger = logging.getLogger(__name__)
 
 _POSITION: Final = "metadata_position"
 _PAGE: Final = 256
@@ -47,7 +51,11 @@ class Secretary:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._catch_up()
+            try:
+                await self._catch_up()
+            except KlingError as error:
+                # The journal knows what is missing here: it is made good with the next row, or at the next start.
+                logger.warning("the metadata cannot be written: %s", error)
 
     async def close(self) -> None:
         """Write what is missing, and the failures as they stand."""

@@ -68,6 +68,11 @@ class Admission:
         """Whether the service is tried with one POST at a time."""
         return self._probing
 
+    def begin(self) -> None:
+        """Forget what was open, as a run begins; what was learned of the account stays."""
+        self._open = self._in_air = 0
+        self._uncertain.clear()
+
     def wait(self, now: float) -> float:
         """Return the seconds until a POST may start: 0 for now, infinity for "when something changes"."""
         if self._open >= self.window or self._too_uncertain() or (self._probing and self._in_air):

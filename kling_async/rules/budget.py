@@ -12,8 +12,10 @@ from kling_async.types.outcome import CREDITS_PER_USD
 
 def credits_of(amount: float) -> int:
     """Return USD as whole credits, rounded up: a hold is never too small by a fraction."""
-    whole = round(amount * CREDITS_PER_USD)
-    return whole if abs(whole - amount * CREDITS_PER_USD) < 1e-6 else int(amount * CREDITS_PER_USD) + 1
+    exact = amount * CREDITS_PER_USD
+    whole = round(exact)
+    # What a float cannot tell from a whole number is one, of large amounts too.
+    return whole if abs(whole - exact) < max(1e-6, exact * 1e-15) else int(exact) + 1
 
 
 def by_duration(price: float) -> dict[int, int]:

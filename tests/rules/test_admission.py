@@ -504,3 +504,16 @@ def test_a_program_with_nothing_open_keeps_a_window_of_one() -> None:
     refuse(admission)
     assert admission.window == 1
     assert fill(admission, 1.0) == 1
+
+
+def test_a_new_run_forgets_what_was_open_and_keeps_what_was_learned() -> None:
+    """The limit that was found stays, and a pause that all share; slots and uncertain rows are counted anew."""
+    admission = Admission(Limits(20, adaptive=False))
+    now = saturate(admission, 5, 0.0)
+    for i in range(9):
+        admission.uncertain(f"ka1.{i}")
+    admission.begin()
+    assert (admission.open, admission.window, admission.probing) == (0, 5, True)
+    assert 0 < admission.wait(now) < math.inf
+    now = later(admission, now)
+    assert fill(admission, now) == 1

@@ -39,7 +39,22 @@ GOOD: dict[str, list[Any]] = {
     "not_found_grace": [0],
 }
 BAD: dict[str, list[Any]] = {
-    "base_url": ["", "api.aimlapi.com", "ftp://x", "https://a b", "https://", None, 5],
+    "base_url": [
+        "",
+        "api.aimlapi.com",
+        "ftp://x",
+        "https://a b",
+        "https://",
+        None,
+        5,
+        "https://:8080",
+        "https://[::1",
+        "https://x:99999",
+        "https://x:0",
+        "https://u:p@x",
+        "https://x?a=1",
+        "https://x#a",
+    ],
     "api_key": [None, 5, "sk 1", "sk-1\n", "schlüssel"],
     "max_in_flight": [0, -1, 2.5, "all", None, True, 100_001, HUGE],
     "poll_lag": [0, -1, "2", "%", "x%", "0%", "101%", "nan%", None, True, float("nan"), 3601],
