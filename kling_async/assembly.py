@@ -33,7 +33,7 @@ from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
 from kling_async.ports import Clock, Journal, Observer, VideoStore
 from kling_async.rules.admission import Admission, Limits
-from kling_async.rules.budget import Prices, by_duration, credits_of
+from kling_async.rules.budget import Prices, by_duration, ceiling_of, credits_of
 from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
 from kling_async.types.request import DURATIONS, MODEL, ImageToVideo
@@ -252,7 +252,7 @@ async def _read_start(book: Journal, core: _Core, service_name: str) -> Start:
     return Start(
         journal_id,
         hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16],
-        ceiling=None if budget is None else credits_of(budget),
+        ceiling=None if budget is None else ceiling_of(budget),
     )
 
 

@@ -62,7 +62,7 @@ class MemoryJournal:
                 generation_id=known.generation_id,
             )
         fresh = evolve(record, name=known.name, attempt=known.attempt, client_request_id=known.client_request_id)
-        self._records[record.key] = evolve(fresh, sent_at=known.sent_at)
+        self._records[record.key] = evolve(fresh, sent_at=known.sent_at, sent_with=known.sent_with)
         return self._records[record.key]
 
     def _enter(self, record: Record) -> Record:

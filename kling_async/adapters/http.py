@@ -18,6 +18,7 @@ from yarl import URL
 
 from kling_async._version import __version__
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
+from kling_async.rules.envelopes import shown
 from kling_async.types.exchange import HttpCall, HttpReply
 from kling_async.types.image import ImageSource
 
@@ -213,7 +214,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(content) > MAX_REPLY:
             raise ProtocolViolation(
                 "the answer is larger than 1 MiB",
-                excerpt=bytes(content[:200]).decode("utf-8", "replace"),
+                excerpt=shown(bytes(content[:800]).decode("utf-8", "replace"), 200),
                 status=response.status,
                 request_id=response.headers.get("x-request-id"),
             )

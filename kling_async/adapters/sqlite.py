@@ -219,7 +219,7 @@ def _enrolment(record: Record) -> dict[str, Any]:
         "key": record.key,
         "name": record.name,
         "name_fold": collision_key(record.name.removesuffix(".mp4")),
-        "request": json.dumps(to_document(record.request), ensure_ascii=False, separators=(",", ":")),
+        "request": json.dumps(to_document(record.request), separators=(",", ":")),
         "written": record.written,
         "stage": str(record.stage),
     }

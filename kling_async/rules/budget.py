@@ -12,10 +12,21 @@ from kling_async.types.outcome import CREDITS_PER_USD
 
 def credits_of(amount: float) -> int:
     """Return USD as whole credits, rounded up: a hold is never too small by a fraction."""
+    whole, exact = _whole(amount)
+    return int(exact) + 1 if whole is None else whole
+
+
+def ceiling_of(amount: float) -> int:
+    """Return USD as whole credits, rounded down: a ceiling is never too high by a fraction."""
+    whole, exact = _whole(amount)
+    return int(exact) if whole is None else whole
+
+
+def _whole(amount: float) -> tuple[int | None, float]:
+    """Return USD as whole credits, if they are whole as far as a float can tell, and as they are."""
     exact = amount * CREDITS_PER_USD
     whole = round(exact)
-    # What a float cannot tell from a whole number is one, of large amounts too.
-    return whole if abs(whole - exact) < max(1e-6, exact * 1e-15) else int(exact) + 1
+    return (whole if abs(whole - exact) < max(1e-6, exact * 1e-15) else None), exact
 
 
 def by_duration(price: float) -> dict[int, int]:

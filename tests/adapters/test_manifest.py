@@ -273,7 +273,8 @@ def test_one_letter_more_or_less_is_noticed(name: str, data: st.DataObject | Non
     letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz_")) if data else "x"
 
     for wrong in (name[:at] + name[at + 1 :], name[:at] + letter + name[at:], name[:at] + letter + name[at + 1 :]):
-        assert wrong in {*FIELDS, "mode", "modes", "modal"} or find_meant(wrong) is not None
+        own = wrong in FIELDS or wrong.replace("_", "") in {"mode", "modes", "modal"}
+        assert own or find_meant(wrong) is not None
 
 
 @pytest.mark.parametrize(

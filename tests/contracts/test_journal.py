@@ -1,0 +1,671 @@
+"""What every journal promises: in memory and on SQLite, the same suite, and both side by side through any history."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from kling_async.adapters.sqlite import SqliteJournal
+from kling_async.errors import BudgetExceeded, JournalError, KlingError, RequestChanged
+from kling_async.ports import Journal
+from kling_async.rules.identity import written_digest
+from kling_async.rules.lifecycle import PAID_FOR, TRANSITIONS, advance
+from kling_async.rules.naming import collision_key, distinct_stem, file_stem
+from kling_async.testing import MemoryJournal
+from kling_async.types.outcome import Tally
+from kling_async.types.record import (
+    Accepted,
+    Event,
+    Failed,
+    Intended,
+    Lost,
+    Overdue,
+    Record,
+    Refused,
+    Rendered,
+    Resubmitted,
+    Retried,
+    Shared,
+    Stage,
+    Stored,
+    Trouble,
+    Unbought,
+    Unfound,
+    Unsent,
+    Unstored,
+    Verified,
+)
+from kling_async.types.request import ImageToVideo
+
+IMAGE = "https://images.example/cat.png"
+TROUBLE = Trouble("GenerationFailed", "the cat ran away — 猫")
+PRICE = 520_000
+
+
+def planned(key: str, prompt: str = "a cat", **fields: Any) -> Record:
+    """Return a row's first record, as a batch makes it."""
+    request = ImageToVideo(IMAGE, prompt, key=key, **fields)
+    return Record(key, f"{file_stem(key)}.mp4", request, written_digest(request))
+
+
+def intent(record: Record, *, credits_: int | None = PRICE, content: str | None = None) -> Record:
+    """Return the record of a row's next POST."""
+    attempt = record.attempt + 1
+    name = f"ka1.test.{record.key}.{attempt}"
+    content = f"content of {record.key}" if content is None else content
+    return advance(record, Intended(name, 1_800_000_000.25 + attempt, content, credits_, "key"))
+
+
+def ways(key: str) -> dict[Stage, Sequence[Event]]:
+    """Return for each stage the events that lead there from an intent."""
+    accepted, rendered = Accepted(f"id of {key}", PRICE), Rendered(PRICE)
+    return {
+        Stage.SUBMITTING: (),
+        Stage.UNCERTAIN: (Lost(),),
+        Stage.SUBMITTED: (accepted,),
+        Stage.RENDERED: (accepted, rendered),
+        Stage.DONE: (accepted, rendered, Verified(1000, "ab" * 32, 5.04), Stored()),
+        Stage.FAILED: (accepted, Failed(TROUBLE)),
+    }
+
+
+async def entered(journal: Journal, record: Record) -> Record:
+    """Take one row in."""
+    (known,) = await journal.enrol([record])
+    assert isinstance(known, Record)
+    return known
+
+
+async def brought(journal: Journal, key: str, stage: Stage, prompt: str = "a cat") -> Record:
+    """Bring a new row to a stage, saving each step."""
+    record = await entered(journal, planned(key, prompt))
+    if stage is not Stage.PLANNED:
+        record = intent(record)
+        assert await journal.intend(record, ceiling=None) is None
+        for event in ways(key)[stage]:
+            record = advance(record, event)
+            await journal.save(record)
+    assert record.stage is stage
+    return record
+
+
+async def all_rows(journal: Journal) -> list[Record]:
+    return [record for _, record in await journal.rows(after=0, limit=1000)]
+
+
+def counted(records: Sequence[Record]) -> Tally:
+    """Return what a tally must say of rows."""
+    money = {stage: sum(record.credits or 0 for record in records if record.stage is stage) for stage in Stage}
+    done = [record for record in records if record.stage is Stage.DONE]
+    return Tally(
+        **{str(stage): sum(record.stage is stage for record in records) for stage in Stage},
+        spent=money[Stage.RENDERED] + money[Stage.DONE],
+        held=money[Stage.SUBMITTING] + money[Stage.UNCERTAIN] + money[Stage.SUBMITTED],
+        bytes=sum(record.size or 0 for record in done),
+        shared=sum(record.shares is not None for record in done),
+    )
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+    """An open, empty journal of each kind."""
+    made: Journal = MemoryJournal() if request.param == "memory" else SqliteJournal(tmp_path / ".kling" / "journal.db")
+    await made.open()
+    yield made
+    await made.aclose()
+
+
+# ------------------------------------------------------------------- taking in
+
+
+async def test_a_new_row_is_kept_as_it_comes(journal: Journal) -> None:
+    """Every field of the request is given back, what it carries too."""
+    record = planned(
+        "row", "日本 \U0001f408", duration=10, cfg_scale=0.25, carry={"n": 1, "ü": [None]}, extra={"a": "b"}
+    )
+    assert await journal.enrol([record]) == [record]
+    assert await journal.get("row") == record
+
+
+async def test_rows_come_back_in_the_order_of_the_question(journal: Journal) -> None:
+    """New, known and twice in one call: each answer stands where its question stood."""
+    known = await brought(journal, "known", Stage.SUBMITTED)
+    asked = [planned("b"), planned("known"), planned("a"), planned("b")]
+    assert await journal.enrol(asked) == [asked[0], known, asked[2], asked[0]]
+    assert [record.key for record in await all_rows(journal)] == ["known", "b", "a"]
+
+
+@pytest.mark.parametrize("stage", Stage)
+async def test_a_known_row_keeps_its_stage(journal: Journal, stage: Stage) -> None:
+    """Resume is not a mode: a row that comes again as it was written is what it has become."""
+    record = await brought(journal, "row", stage)
+    assert await journal.enrol([planned("row")]) == [record]
+    assert await journal.get("row") == record
+
+
+@pytest.mark.parametrize("stage", sorted(PAID_FOR))
+async def test_an_edited_row_is_refused_where_money_stands_behind_it(journal: Journal, stage: Stage) -> None:
+    """The answer names the row and its generation; the journal keeps what it had, and the rows beside it go in."""
+    record = await brought(journal, "row", stage)
+    refused, other = await journal.enrol([planned("row", "a dog"), planned("other")])
+    assert isinstance(refused, RequestChanged)
+    assert (refused.key, refused.generation_id) == ("row", record.generation_id)
+    assert other == planned("other")
+    assert await journal.get("row") == record
+
+
+@pytest.mark.parametrize("stage", [Stage.PLANNED, Stage.FAILED])
+async def test_an_edited_row_replaces_one_that_cost_nothing(journal: Journal, stage: Stage) -> None:
+    """It is PLANNED again, with the new words; what was sent before stays counted, so that no POST's id comes twice."""
+    before = await brought(journal, "row", stage)
+    (known,) = await journal.enrol([planned("row", "a dog")])
+    kept = ("name", "attempt", "client_request_id", "sent_at", "sent_with")
+    assert known == evolve(planned("row", "a dog"), **{name: getattr(before, name) for name in kept})
+    assert await journal.get("row") == known
+    assert await journal.intend(intent(known), ceiling=None) is None
+    assert (await journal.tally()).rows == 1
+
+
+async def test_a_row_edited_in_one_call_is_the_last_one_written(journal: Journal) -> None:
+    """The same key twice, with other words: the later one stands, as if it had come later."""
+    first, second = await journal.enrol([planned("row", "a cat"), planned("row", "a dog")])
+    assert first == planned("row", "a cat")
+    assert second == planned("row", "a dog")
+    assert await all_rows(journal) == [second]
+
+
+async def test_names_that_differ_in_case_alone_are_told_apart(journal: Journal) -> None:
+    """On a file system that ignores case two rows never share a file; each keeps its name when it comes again."""
+    keys = ["Cat", "cat", "CAT", "straße", "STRASSE", "Å", "A\u030a"]
+    first = await journal.enrol([planned(key) for key in keys])
+    names = [record.name for record in first if isinstance(record, Record)]
+    assert len({collision_key(name.removesuffix(".mp4")) for name in names}) == len(keys)
+    assert names[:3] == ["Cat.mp4", f"{distinct_stem('cat')}.mp4", f"{distinct_stem('CAT')}.mp4"]
+    assert await journal.enrol([planned(key) for key in keys]) == first
+
+
+async def test_an_edited_row_keeps_its_name(journal: Journal) -> None:
+    """A name that was changed for another's sake is not given up with an edit."""
+    await journal.enrol([planned("Cat"), planned("cat")])
+    edited = await entered(journal, planned("cat", "a dog"))
+    assert edited.name == f"{distinct_stem('cat')}.mp4"
+
+
+async def test_an_empty_call_is_none(journal: Journal) -> None:
+    """Nothing in, nothing out."""
+    assert await journal.enrol([]) == []
+    assert await journal.tally() == Tally()
+
+
+# ---------------------------------------------------------------------- saving
+
+
+@pytest.mark.parametrize("stage", Stage)
+async def test_what_is_saved_is_what_is_read(journal: Journal, stage: Stage) -> None:
+    """Every field, by key and in a page."""
+    record = await brought(journal, "row", stage)
+    assert await journal.get("row") == record
+    assert await all_rows(journal) == [record]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (Lost(), Unfound(TROUBLE)),
+        (Accepted("id", None), Overdue(TROUBLE)),
+        (Accepted("id", 1), Rendered(2), Verified(7, "cd" * 32, None), Unstored(TROUBLE)),
+    ],
+)
+async def test_a_row_that_is_set_aside_keeps_its_trouble_and_its_money(
+    journal: Journal, events: Sequence[Event]
+) -> None:
+    """And loses the trouble when it goes on."""
+    record = intent(await entered(journal, planned("row")))
+    await journal.intend(record, ceiling=None)
+    for event in events:
+        record = advance(record, event)
+        await journal.save(record)
+    assert record.set_aside
+    assert await journal.get("row") == record
+    await journal.save(evolve(record, trouble=None))
+    assert await journal.get("row") == evolve(record, trouble=None)
+
+
+async def test_a_row_that_was_never_taken_in_is_not_saved(journal: Journal) -> None:
+    """It is an error, and the journal stays as it was."""
+    with pytest.raises(JournalError, match="'stranger' is not in the journal"):
+        await journal.save(planned("stranger"))
+    assert await journal.get("stranger") is None
+
+
+async def test_a_generation_belongs_to_one_row(journal: Journal) -> None:
+    """A second row with the same id is refused, with the id; both rows stay as they were."""
+    one = await brought(journal, "one", Stage.SUBMITTED)
+    two = await brought(journal, "two", Stage.SUBMITTING)
+    with pytest.raises(JournalError, match="belongs to another row") as refused:
+        await journal.save(advance(two, Accepted("id of one", PRICE)))
+    assert refused.value.generation_id == "id of one"
+    assert await all_rows(journal) == [one, two]
+
+
+async def test_an_id_is_free_again_when_its_row_gave_it_up(journal: Journal) -> None:
+    """A failed generation's row that is bought anew holds its new id alone."""
+    record = await brought(journal, "row", Stage.FAILED)
+    record = advance(record, Retried())
+    await journal.save(record)
+    record = intent(record)
+    await journal.intend(record, ceiling=None)
+    await journal.save(advance(record, Accepted("another id")))
+    other = await brought(journal, "other", Stage.SUBMITTING)
+    await journal.save(advance(other, Accepted("id of row")))
+    found = [record.generation_id for record in await all_rows(journal)]
+    assert found == ["another id", "id of row"]
+
+
+async def test_many_saves_at_once_all_stand(journal: Journal) -> None:
+    """Whatever their number, and though one of them is refused."""
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(50)]
+    moved = [advance(record, Accepted(f"id{i}", PRICE)) for i, record in enumerate(records)]
+    moved[20] = advance(records[20], Accepted("id7", PRICE))
+    moved[30] = planned("stranger")
+    results = await asyncio.gather(*map(journal.save, moved), return_exceptions=True)
+    assert [i for i, result in enumerate(results) if result is not None] == [20, 30]
+    assert all(isinstance(results[i], JournalError) for i in (20, 30))
+    expected = [records[i] if i in {20, 30} else record for i, record in enumerate(moved)]
+    assert await all_rows(journal) == expected
+    assert await journal.tally() == counted(expected)
+
+
+# ------------------------------------------------------------------- intending
+
+
+@pytest.mark.parametrize("stage", sorted(set(Stage) - {Stage.PLANNED}))
+async def test_nothing_is_intended_over_a_row_that_is_not_planned(journal: Journal, stage: Stage) -> None:
+    """No row is bought twice at once: the second buyer is told, and writes nothing."""
+    record = await brought(journal, "row", stage)
+    with pytest.raises(JournalError, match="somebody else"):
+        await journal.intend(intent(planned("row")), ceiling=None)
+    with pytest.raises(JournalError, match="somebody else"):
+        await journal.intend(evolve(intent(planned("row")), attempt=record.attempt + 1), ceiling=None)
+    assert await journal.get("row") == record
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 3, 9])
+async def test_an_intent_is_written_over_the_attempt_before_alone(journal: Journal, attempt: int) -> None:
+    """A planned row of another attempt was in somebody else's hands meanwhile."""
+    record = await brought(journal, "row", Stage.SUBMITTING)
+    record = advance(record, Unsent())
+    await journal.save(record)
+    with pytest.raises(JournalError, match="somebody else"):
+        await journal.intend(evolve(intent(record), attempt=attempt), ceiling=None)
+    assert await journal.get("row") == record
+    assert await journal.intend(intent(record), ceiling=None) is None
+
+
+async def test_two_buyers_of_one_row_are_one(journal: Journal) -> None:
+    """Of any number at once, one writes its intent."""
+    record = await entered(journal, planned("row"))
+    tries = [journal.intend(intent(record), ceiling=None) for _ in range(20)]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(result, JournalError) for result in results) == 19
+
+
+async def test_an_unknown_row_is_not_intended(journal: Journal) -> None:
+    """It is an error, and nothing is written."""
+    with pytest.raises(JournalError):
+        await journal.intend(intent(planned("stranger")), ceiling=None)
+    assert await all_rows(journal) == []
+
+
+async def test_the_ceiling_is_never_passed_by_500_at_once(journal: Journal) -> None:
+    """As many are written as have room, to the last credit; the rest hear of the budget and stay PLANNED."""
+    rows = [await entered(journal, planned(f"row{i}")) for i in range(500)]
+    tries = [journal.intend(intent(row, credits_=7), ceiling=7 * 100 + 6) for row in rows]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert results.count(None) == 100
+    assert sum(isinstance(result, BudgetExceeded) for result in results) == 400
+    tally = await journal.tally()
+    assert (tally.submitting, tally.planned, tally.held) == (100, 400, 700)
+
+
+async def test_a_ceiling_may_be_reached_and_not_passed(journal: Journal) -> None:
+    """The last credit may be spent; one more may not."""
+    rows = [await entered(journal, planned(f"row{i}")) for i in range(3)]
+    await journal.intend(intent(rows[0], credits_=60), ceiling=100)
+    with pytest.raises(BudgetExceeded):
+        await journal.intend(intent(rows[1], credits_=41), ceiling=100)
+    await journal.intend(intent(rows[1], credits_=40), ceiling=100)
+    await journal.intend(intent(rows[2], credits_=0), ceiling=100)
+    assert (await journal.tally()).held == 100
+
+
+async def test_the_ceiling_counts_the_journals_whole_life(journal: Journal) -> None:
+    """What is spent and what is held stand against it, what failed does not."""
+    for stage in (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED, Stage.DONE, Stage.FAILED):
+        await brought(journal, stage, stage)
+    row = intent(await entered(journal, planned("row")))
+    with pytest.raises(BudgetExceeded):
+        await journal.intend(row, ceiling=6 * PRICE - 1)
+    assert await journal.intend(row, ceiling=6 * PRICE) is None
+
+
+async def test_a_failed_generations_money_is_free_again(journal: Journal) -> None:
+    """It is given back once, however often its end is saved."""
+    record = await brought(journal, "row", Stage.FAILED)
+    await journal.save(record)
+    await journal.save(record)
+    assert (await journal.tally()).held == 0
+    row = intent(await entered(journal, planned("other")))
+    assert await journal.intend(row, ceiling=PRICE) is None
+
+
+@pytest.mark.parametrize("stage", [Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED, Stage.DONE])
+async def test_equal_content_is_not_intended_again(journal: Journal, stage: Stage) -> None:
+    """Where another row of the same content is bought, or may be, its key is the answer and nothing is written."""
+    await brought(journal, "original", stage)
+    row = await entered(journal, planned("twin"))
+    answer = await journal.intend(intent(row, content="content of original"), ceiling=0)
+    assert answer == "original"
+    assert await journal.get("twin") == row
+
+
+async def test_equal_content_that_failed_is_bought(journal: Journal) -> None:
+    """A failed generation is nobody's to share."""
+    await brought(journal, "original", Stage.FAILED)
+    row = intent(await entered(journal, planned("twin")), content="content of original")
+    assert await journal.intend(row, ceiling=None) is None
+
+
+async def test_of_many_equal_rows_at_once_one_is_bought(journal: Journal) -> None:
+    """All others are told its key."""
+    rows = [await entered(journal, planned(f"row{i}")) for i in range(30)]
+    results = await asyncio.gather(*(journal.intend(intent(row, content="one"), ceiling=None) for row in rows))
+    (original,) = [row.key for row, result in zip(rows, results, strict=True) if result is None]
+    assert {result for result in results if result is not None} == {original}
+    assert (await journal.tally()).submitting == 1
+
+
+async def test_a_shared_video_costs_nothing_and_is_counted(journal: Journal) -> None:
+    """The row that shares is DONE without an id or a price of its own, and is no original for a third."""
+    original = await brought(journal, "original", Stage.DONE)
+    row = await entered(journal, planned("twin"))
+    shared = advance(row, Shared(original.generation_id or "", original.content or "", 1000, "ab" * 32, 5.0))
+    await journal.save(shared)
+    assert shared.stage is Stage.DONE
+    assert await journal.get("twin") == shared
+    tally = await journal.tally()
+    assert (tally.done, tally.shared, tally.spent) == (2, 1, PRICE)
+
+
+# --------------------------------------------------------------------- reading
+
+
+async def test_pages_hold_what_they_name_in_the_order_of_entry(journal: Journal) -> None:
+    """Each kind of page: its stages alone, no row twice or left out, whatever the size of the page."""
+    stages = list(Stage) * 3
+    rows = {f"row{i}": await brought(journal, f"row{i}", stage) for i, stage in enumerate(stages)}
+    kinds = {
+        journal.rows: set(Stage),
+        journal.failed: {Stage.FAILED},
+        journal.unfinished: {Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED},
+    }
+    for read, wanted in kinds.items():
+        expected = [record for record in rows.values() if record.stage in wanted]
+        for limit in (1, 2, len(expected), 100):
+            found, after = [], 0
+            while page := await read(after=after, limit=limit):
+                assert len(page) <= limit
+                found += page
+                after = page[-1][0]
+            assert [record for _, record in found] == expected
+            numbers = [number for number, _ in found]
+            assert numbers == sorted(set(numbers))
+
+
+async def test_a_rows_number_stays(journal: Journal) -> None:
+    """Reading goes on where it was, though rows moved on or were edited meanwhile."""
+    await journal.enrol([planned(f"row{i}") for i in range(4)])
+    before = {record.key: number for number, record in await journal.rows(after=0, limit=10)}
+    await journal.save(advance(planned("row1"), Refused(TROUBLE)))
+    await journal.enrol([planned("row0", "a dog"), planned("row9")])
+    after = {record.key: number for number, record in await journal.rows(after=0, limit=10)}
+    assert after == {**before, "row9": max(before.values()) + 1}
+
+
+async def test_done_rows_come_in_the_order_of_their_ends(journal: Journal) -> None:
+    """Once each, and a second save of an end changes no place."""
+    rows = [await brought(journal, f"row{i}", Stage.RENDERED) for i in range(5)]
+    done = [advance(advance(rows[i], Verified(10, "ab" * 32)), Stored()) for i in (3, 1, 4, 0)]
+    for record in done:
+        await journal.save(record)
+    await journal.save(done[0])
+    first = await journal.done_since(0, limit=3)
+    rest = await journal.done_since(first[-1][0], limit=3)
+    assert [record for _, record in first + rest] == done
+    orders = [order for order, _ in first + rest]
+    assert orders == sorted(set(orders))
+    assert await journal.done_since(orders[-1], limit=3) == []
+
+
+async def test_nothing_known_is_nothing_found(journal: Journal) -> None:
+    """An empty journal answers every question."""
+    assert await journal.get("row") is None
+    assert await journal.note("position") is None
+    assert await journal.tally() == Tally()
+    for read in (journal.rows, journal.failed, journal.unfinished):
+        assert await read(after=0, limit=10) == []
+    assert await journal.done_since(0, limit=10) == []
+
+
+async def test_a_note_is_what_was_written_last(journal: Journal) -> None:
+    """Each by its name; an empty one is one."""
+    assert await journal.note("a", "1") == "1"
+    assert await journal.note("b", "zwei 日本") == "zwei 日本"
+    assert await journal.note("a", "") == ""
+    assert (await journal.note("a"), await journal.note("b")) == ("", "zwei 日本")
+
+
+@pytest.mark.parametrize("carry", [{"note": "half \ud83d"}, {"\udce4": 1}])
+async def test_half_a_letter_in_one_row_harms_no_other(journal: Journal, carry: dict[str, object]) -> None:
+    """What no database can write down is a KlingError of its own call at the most; what was asked beside it stands."""
+    odd, plain = await asyncio.gather(
+        journal.enrol([planned("odd", carry=carry)]), journal.enrol([planned("plain")]), return_exceptions=True
+    )
+    assert isinstance(odd, list | KlingError)
+    assert plain == [planned("plain")]
+    assert await journal.get("plain") == planned("plain")
+
+
+# --------------------------------------------- both side by side, through any history
+
+KEYS = st.sampled_from(["a", "A", "b", "c/d", "e", "f"])
+PROMPTS = st.sampled_from(["a cat", "a cat", "a cat", "a dog"])
+CONTENTS = st.sampled_from(["one", "two", "three", "four", "five", "six"])
+IDS = st.integers(1, 9).map(lambda number: f"id{number}")
+AMOUNTS = st.sampled_from([None, 0, 1, 5, 20])
+EVENTS = st.one_of(
+    st.builds(Accepted, IDS, AMOUNTS),
+    st.builds(Rendered, AMOUNTS),
+    st.builds(Verified, st.integers(0, 99), st.just("ab" * 32), st.none() | st.just(5.0)),
+    st.builds(Shared, IDS, CONTENTS, st.integers(0, 99), st.just("cd" * 32)),
+    st.sampled_from([Unsent(), Lost(), Unbought(), Resubmitted(), Stored(), Retried()]),
+    st.sampled_from([Refused(TROUBLE), Unfound(TROUBLE), Failed(TROUBLE), Overdue(TROUBLE), Unstored(TROUBLE)]),
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """Does the same to a journal in memory and to one on the disk, which dies now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runner = asyncio.Runner()
+        self._folder = Path(tempfile.mkdtemp(prefix="kling-journal-"))
+        self._lives = itertools.count()
+        self.memory = MemoryJournal()
+        self.sqlite = self._open(self._folder / "0" / "journal.db")
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(work)
+
+    def _open(self, path: Path) -> SqliteJournal:
+        journal = SqliteJournal(path)
+        self._run(journal.open())
+        return journal
+
+    def _both(self, name: str, *values: Any, **named: Any) -> Any:
+        """Do one thing to both; they answer alike."""
+        answers = []
+        for journal in (self.memory, self.sqlite):
+            try:
+                answers.append(self._run(getattr(journal, name)(*values, **named)))
+            except KlingError as error:
+                answers.append(error)
+        assert _shape(answers[0]) == _shape(answers[1])
+        return answers[0]
+
+    def _known(self, key: str) -> Record | None:
+        found = self._run(self.memory.get(key))
+        assert found is None or isinstance(found, Record)
+        return found
+
+    @initialize()
+    def begin(self) -> None:
+        self._both("enrol", [planned("a"), planned("b")])
+
+    @rule(rows=st.lists(st.tuples(KEYS, PROMPTS), max_size=4))
+    def enrol(self, rows: list[tuple[str, str]]) -> None:
+        self._both("enrol", [planned(key, prompt) for key, prompt in rows])
+
+    @rule(key=KEYS, content=CONTENTS, price=AMOUNTS, ceiling=st.none() | st.integers(0, 60))
+    def intend(self, key: str, content: str, price: int | None, ceiling: int | None) -> None:
+        known = self._known(key) or planned(key)
+        before = self._known(key)
+        record = intent(evolve(known, stage=Stage.PLANNED), content=content, credits_=price)
+        answer = self._both("intend", record, ceiling=ceiling)
+        if answer is not None:
+            assert self._known(key) == before
+
+    @rule(key=KEYS, event=EVENTS)
+    def move(self, key: str, event: Event) -> None:
+        known = self._known(key) or planned(key)
+        if (known.stage, type(event)) in TRANSITIONS:
+            self._both("save", advance(known, event))
+
+    @rule(name=st.sampled_from(["n", "m"]), value=st.none() | st.text(st.characters(codec="utf-8"), max_size=5))
+    def note(self, name: str, value: str | None) -> None:
+        self._both("note", name, value)
+
+    @rule(
+        keys=st.lists(KEYS, min_size=1, max_size=6, unique=True),
+        events=st.lists(EVENTS, min_size=6, max_size=6),
+        moment=st.integers(1, 24),
+    )
+    def die(self, keys: list[str], events: list[Event], moment: int) -> None:
+        """Copy the database at some moment of several saves, and go on from the copy."""
+        known = [record for record in map(self._known, keys) if record is not None]
+        moved = [advance(record, event) for record, event in zip(known, events, strict=False)]
+        folder = self._folder / str(next(self._lives) + 1)
+        acknowledged = self._run(_copied_amid(self.sqlite, moved, folder, moment=moment))
+        self.sqlite = self._open(folder / "journal.db")
+        self._follow(moved, acknowledged)
+
+    def _follow(self, moved: Sequence[Record], acknowledged: Sequence[bool]) -> None:
+        """Bring the model to where the copy stands: a prefix of what was asked, with all that was acknowledged."""
+        stands = True
+        for record, known in zip(moved, acknowledged, strict=True):
+            before = self._run(self.memory.get(record.key))
+            try:
+                self._run(self.memory.save(record))
+            except KlingError:
+                continue
+            found = self._run(self.sqlite.get(record.key))
+            assert found in (before, record)
+            assert found == record or not known, "what was acknowledged is gone"
+            assert stands or found == before, "a later save survived an earlier one"
+            stands = found == record
+            if not stands:
+                self._run(self.memory.save(before))
+                break
+        for later in moved:
+            found = self._run(self.sqlite.get(later.key))
+            assert found == self._run(self.memory.get(later.key))
+
+    @invariant()
+    def they_say_the_same(self) -> None:
+        for name in ("rows", "failed", "unfinished"):
+            assert self._both(name, after=1, limit=3) is not None
+        rows = [record for _, record in self._both("rows", after=0, limit=100)]
+        done = self._both("done_since", 0, limit=100)
+        assert sorted(record.key for _, record in done) == sorted(row.key for row in rows if row.stage is Stage.DONE)
+        assert self._both("tally") == counted(rows)
+        ids = [row.generation_id for row in rows if row.generation_id is not None]
+        assert len(ids) == len(set(ids))
+
+    def teardown(self) -> None:
+        self._run(self.sqlite.aclose())
+        self._runner.close()
+        shutil.rmtree(self._folder)
+
+
+def _shape(answer: Any) -> Any:
+    """Return an answer so that two journals' errors compare."""
+    if isinstance(answer, list):
+        return [_shape(one) for one in answer]
+    return (type(answer), answer.generation_id) if isinstance(answer, KlingError) else answer
+
+
+async def _copied_amid(journal: SqliteJournal, moved: Sequence[Record], folder: Path, *, moment: int) -> list[bool]:
+    """Copy the database and its log as some statement of the saves begins, or after the last; tell what was safe then.
+
+    The first save is a commit of its own, the others go into the next one together.
+    """
+    statements = commits = safe = 0
+
+    def copy() -> None:
+        folder.mkdir()
+        for name in ("journal.db", "journal.db-wal"):
+            shutil.copy(journal._path.with_name(name), folder)
+
+    def traced(statement: str) -> None:
+        nonlocal statements, commits, safe
+        statements += 1
+        if statements == moment:
+            safe = commits
+            copy()
+        commits += statement == "COMMIT"
+
+    await journal._writer.run(lambda connection: connection.set_trace_callback(traced))
+    await asyncio.gather(*map(journal.save, moved), return_exceptions=True)
+    await journal._writer.run(lambda connection: connection.set_trace_callback(None))
+    if statements < moment:
+        safe = commits
+        copy()
+    await journal.aclose()
+    return [i < 1 if safe == 1 else safe > 1 for i in range(len(moved))]
+
+
+def test_any_history_leaves_both_alike_and_loses_nothing_acknowledged() -> None:
+    """A journal in memory and one on the disk answer alike for ever, though the disk's dies amid its saves."""
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+            database=None,
+        ),
+    )
