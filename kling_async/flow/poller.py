@@ -80,8 +80,7 @@ class Poller:
         self._pauses = pauses
         self._dice = dice
         self._heard = heard
-        lag = settings.poll_lag if not isinstance(settings.poll_lag, str) else None
-        self._agenda = PollAgenda(Pace(settings.poll_interval_min, settings.poll_interval_max, lag))
+        self._agenda = PollAgenda(_pace(settings))
         self._watches: dict[str, _Watch] = {}
         self._idle: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -256,3 +255,11 @@ class Poller:
         else:
             watch.future.set_exception(result)
             watch.future.exception()  # those who wait read it again; nobody may be waiting any more
+
+
+def _pace(settings: PollSettings) -> Pace:
+    """Read the lag: seconds, or a share such as `2%`."""
+    low, high, lag = settings.poll_interval_min, settings.poll_interval_max, settings.poll_lag
+    if isinstance(lag, str):
+        return Pace(low, high, share=float(lag.rstrip("%")) / 100)
+    return Pace(low, high, lag)

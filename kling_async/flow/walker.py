@@ -6,8 +6,11 @@ here decides: where a record goes is `kling_async.rules.lifecycle`.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Final
+
+from attrs import evolve
 
 from kling_async.errors import (
     AuthenticationFailed,
@@ -35,6 +38,8 @@ from kling_async.types.record import (
     Unstored,
     Verified,
 )
+
+logger = logging.getLogger(__name__)
 
 CROWDED_ATTEMPTS: Final = 20
 """POSTs of one row after which "too many at once" is taken for its own failure."""
@@ -99,13 +104,35 @@ class Walker:
         other = await self._crew.journal.get(original.key)
         if other is None or other.stage in {Stage.PLANNED, Stage.FAILED}:
             return record
-        bought = other.generation_id or other.shares
-        if other.stage is not Stage.DONE or bought is None or other.size is None or other.sha256 is None:
+        if other.stage is not Stage.DONE:
             return None
-        if not await self._crew.store.link(other.name, record.name):
+        try:
+            video = await self._copy(record, other)
+        except JournalError:
+            raise
+        except KlingError as error:
+            logger.warning("%s: the video of %s cannot be shared: %s", record.key, other.key, error)
             return None
-        event = Shared(bought, original.content, other.size, other.sha256, other.seconds)
-        return await self._scribe.move(record, event)
+        bought = other.generation_id or other.shares or ""
+        return await self._scribe.move(
+            record, Shared(bought, original.content, video.size, video.sha256, video.seconds)
+        )
+
+    async def _copy(self, record: Record, other: Record) -> Verified:
+        """Give another row's video this row's name, too; one that is gone or was changed is fetched again."""
+        store, size, sha256 = self._crew.store, other.size or 0, other.sha256 or ""
+        if await store.holds(other.name, size=size, sha256=sha256) and await store.link(other.name, record.name):
+            return Verified(size, sha256, other.seconds)
+        source = other if other.generation_id else evolve(other, generation_id=other.shares)
+        parcel = Parcel(
+            record.name,
+            await self._link(source),
+            generation_id_of(source),
+            fresh_link=partial(self._link, source),
+            verified=_nothing_to_save,
+        )
+        file = await self._crew.downloader.fetch(parcel)
+        return Verified(file.size, file.sha256, file.seconds)
 
     async def _watch(self, record: Record, *, once: bool) -> tuple[Record, RemoteVideo | None]:
         try:
@@ -188,3 +215,7 @@ class Walker:
         if generation.video is None:
             raise GenerationOverdue("the service gives no link", generation_id=record.generation_id)
         return generation.video
+
+
+async def _nothing_to_save(_verified: Verified) -> None:
+    return None

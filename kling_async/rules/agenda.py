@@ -14,8 +14,9 @@ from attrs import define, frozen
 JITTER: Final = 0.1
 """Intervals vary by this share to either side, so that generations begun together do not stay together."""
 
-GROWTH: Final = 0.12
-"""The interval as a share of a generation's age: what is old is asked rarely, what is young and may be quick, often."""
+GROWTH: Final = 6.0
+"""The interval as a share of a generation's age, over the share asked for as lag: what is old is asked rarely, what is
+young and may be quick, often. An interval of twice the lag at *every* age would ask a young one hundreds of times."""
 
 
 @frozen
@@ -28,6 +29,8 @@ class Pace:
     """Seconds of the longest interval."""
     lag: float | None = None
     """Seconds of the mean lag asked for; None for a share of the age."""
+    share: float = 0.02
+    """The lag as a share of the time that a generation takes, where it is not asked for in seconds."""
 
 
 @define
@@ -126,6 +129,6 @@ class PollAgenda:
 
     def _interval(self, age: float, draw: float) -> float:
         pace = self._pace
-        wanted = age * GROWTH if pace.lag is None else 2 * pace.lag
+        wanted = age * GROWTH * pace.share if pace.lag is None else 2 * pace.lag
         bounded = min(max(wanted, pace.interval_min), pace.interval_max)
         return bounded * (1 - JITTER + 2 * JITTER * draw)

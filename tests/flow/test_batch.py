@@ -21,7 +21,7 @@ from kling_async import (
     Stage,
 )
 from kling_async.simulator import Fault, FaultPlan
-from tests.flow.harness import IMAGE_URL, outcomes_of, requests, world
+from tests.flow.harness import IMAGE_URL, outcomes_of, read, requests, world
 
 pytestmark = pytest.mark.looptime
 
@@ -315,6 +315,19 @@ async def test_rows_of_equal_content_share_one_generation(tmp_path: Path) -> Non
         assert len({outcome.sha256 for outcome in later.values()}) == 1
         assert len((tmp_path / "metadata.jsonl").read_text().splitlines()) == 10
         assert {outcome.carry["n"] for outcome in later.values()} == set(range(10))
+
+
+async def test_a_twin_of_a_video_that_is_gone_is_fetched_not_bought(tmp_path: Path) -> None:
+    """Where the shared file was deleted or changed, the video is fetched again by its generation."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(2)]
+    async with world(tmp_path) as w, w.batch() as batch:
+        await batch.run(rows[:1])
+        (tmp_path / "videos" / "twin0.mp4").write_bytes(b"somebody wrote over it")
+        outcomes = await outcomes_of(batch, rows)
+        assert outcomes["twin1"].ok
+        assert outcomes["twin1"].path is not None
+        assert await read(outcomes["twin1"].path) == await w.simulator.served_bytes(w.book.paid()[0].generation_id)
+        assert len(w.book.bought()) == 1
 
 
 async def test_a_twin_of_a_failed_row_is_submitted_itself(tmp_path: Path) -> None:

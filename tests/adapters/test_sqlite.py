@@ -1,0 +1,479 @@
+"""The journal on SQLite beyond its contract: durable before acknowledged, one holder, and honest when the disk is not."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from kling_async.adapters.lock import FolderLock, network_file_system
+from kling_async.adapters.sqlite import SqliteJournal
+from kling_async.errors import ConfigurationError, JournalError, JournalLocked, JournalTooNew
+from kling_async.rules.lifecycle import advance
+from kling_async.types.record import Accepted, Record, Stage
+from tests.contracts.test_journal import brought, counted, entered, intent, planned
+
+CancelEverywhere = Any
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from kling_async.adapters.sqlite import SqliteJournal
+
+async def main():
+    await SqliteJournal(Path(sys.argv[1])).open()
+    print("open", flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+"""A process that opens a journal and holds it until it is killed."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".kling" / "journal.db"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[SqliteJournal]:
+    made = SqliteJournal(path)
+    await made.open()
+    yield made
+    await made.aclose()
+
+
+async def reopened(path: Path) -> list[Record]:
+    """Return what a journal holds, read by one that takes no lock."""
+    other = SqliteJournal(path, lock=False)
+    await other.open()
+    try:
+        return [record for _, record in await other.rows(after=0, limit=10_000)]
+    finally:
+        await other.aclose()
+
+
+async def traced(journal: SqliteJournal, hear: Callable[[str], object] | None) -> None:
+    """Let a callable hear of every statement of the writer's, just before it is carried out."""
+    await journal._writer.run(lambda connection: connection.set_trace_callback(hear))
+
+
+def statement(path: Path, text: str) -> None:
+    """Change a database behind the journal's back."""
+    connection = sqlite3.connect(path)
+    connection.execute(text)
+    connection.commit()
+    connection.close()
+
+
+# ------------------------------------------------------------------ what opens
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(path: Path, open_handles: Callable[[], int]) -> None:
+    """The error tells the version; nothing stays open or locked, and the file works again when it is put right."""
+    before = open_handles()
+    journal = SqliteJournal(path)
+    await journal.open()
+    row = await brought(journal, "row", Stage.SUBMITTED)
+    await journal.aclose()
+    statement(path, "PRAGMA user_version = 99")
+    with pytest.raises(JournalTooNew, match="upgrade kling-async") as refused:
+        await SqliteJournal(path).open()
+    assert refused.value.version == 99
+    assert open_handles() == before
+    statement(path, "PRAGMA user_version = 1")
+    assert await reopened(path) == [row]
+
+
+@pytest.mark.parametrize("content", [b"this is no database, and long enough to be taken for one" * 100, b"\0" * 5000])
+async def test_a_file_that_is_no_database_is_refused_and_kept(
+    path: Path, content: bytes, open_handles: Callable[[], int]
+) -> None:
+    """The error names the file, which is not overwritten, and the folder is not left locked."""
+    before = open_handles()
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match=r"journal\.db cannot be used: file is not a database"):
+        await SqliteJournal(path).open()
+    assert path.read_bytes() == content
+    assert open_handles() == before
+    path.unlink()
+    journal = SqliteJournal(path)
+    await journal.open()
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("place", ["file/.kling/journal.db", "folder"])
+async def test_a_place_that_cannot_be_written_is_told(
+    tmp_path: Path, place: str, open_handles: Callable[[], int]
+) -> None:
+    """Below a file, or where a folder stands: a JournalError, and nothing stays open."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    before = open_handles()
+    with pytest.raises(JournalError, match="cannot be used"):
+        await SqliteJournal(tmp_path / place).open()
+    assert open_handles() == before
+
+
+async def test_what_was_written_is_there_after_closing(path: Path) -> None:
+    """Rows of every stage and notes, as they were."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    rows = [await brought(journal, stage, stage) for stage in Stage]
+    await journal.note("service", "https://api.example")
+    tally = await journal.tally()
+    await journal.aclose()
+    assert await reopened(path) == rows
+    again = SqliteJournal(path)
+    await again.open()
+    assert await again.note("service") == "https://api.example"
+    assert await again.tally() == tally == counted(rows)
+    await again.aclose()
+
+
+async def test_a_commit_reaches_the_disk(journal: SqliteJournal) -> None:
+    """The writer waits for the disk at each commit: WAL, and `synchronous=FULL`."""
+    asked = ("journal_mode", "synchronous", "foreign_keys")
+    found = [
+        await journal._writer.run(lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in asked
+    ]
+    assert found == ["wal", 2, 1]
+
+
+async def test_the_journals_folder_is_its_owners(path: Path, journal: SqliteJournal) -> None:
+    """It holds prompts and images: nobody else reads it."""
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+# ------------------------------------------------------------------- the lock
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the journal."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+async def test_a_second_process_is_told_who_holds_the_folder(holder: subprocess.Popen[str], path: Path) -> None:
+    """By process and host. A reader without the lock is let in; when the holder is killed, so is everybody."""
+    with pytest.raises(JournalLocked, match=rf"process {holder.pid} on {socket.gethostname()}") as refused:
+        await SqliteJournal(path).open()
+    assert str(path.parent.parent) in str(refused.value)
+    assert await reopened(path) == []
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    journal = SqliteJournal(path)
+    await journal.open()
+    await journal.aclose()
+
+
+async def test_a_refused_opening_changes_nothing(journal: SqliteJournal, path: Path) -> None:
+    """Neither the holder's database nor the note of who holds it."""
+    row = await brought(journal, "row", Stage.SUBMITTED)
+    for _ in range(2):
+        with pytest.raises(JournalLocked, match=r"in use by process \d+ on"):
+            await SqliteJournal(path).open()
+    assert await journal.get("row") == row
+    await journal.save(row)
+
+
+async def test_closing_gives_the_folder_back(path: Path, open_handles: Callable[[], int]) -> None:
+    """The next one opens it at once, and no file stays open."""
+    before = open_handles()
+    for _ in range(3):
+        journal = SqliteJournal(path)
+        await journal.open()
+        await journal.aclose()
+    assert open_handles() == before
+
+
+async def test_a_lock_that_cannot_be_noted_is_not_kept(tmp_path: Path) -> None:
+    """Where the disk has no room for the holder's name, the lock is given back with the error."""
+    (tmp_path / "lock").write_bytes(b"")
+    lock = FolderLock(tmp_path / "lock")
+    with largest_file(0), pytest.raises(OSError, match="File too large"):
+        lock.take()
+    lock.release()
+    other = FolderLock(tmp_path / "lock")
+    other.take()
+    other.release()
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("data/job", "nfs4"),
+        ("data/local/job", None),
+        ("with space/job", "cifs"),
+        ("elsewhere", None),
+        ("database", None),
+    ],
+)
+def test_network_file_systems_are_told_from_local_ones(tmp_path: Path, folder: str, kind: str | None) -> None:
+    """By the nearest mount above the folder."""
+    (tmp_path / folder).mkdir(parents=True)
+    mounts = tmp_path / "mounts"
+    spaced = str(tmp_path / "with space").replace(" ", "\\040")
+    mounts.write_text(
+        f"/dev/sda / ext4 rw 0 0\nhost:/x {tmp_path}/data nfs4 rw 0 0\n"
+        f"/dev/sdb {tmp_path}/data/local ext4 rw 0 0\n//host/y {spaced} cifs rw 0 0\nbroken\n"
+    )
+    assert network_file_system(tmp_path / folder, mounts) == kind
+    assert network_file_system(tmp_path / folder, tmp_path / "none") is None
+
+
+async def test_a_journal_on_a_network_file_system_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the way out: the option that puts it on a local disk."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"host:/x {tmp_path} nfs rw 0 0\n")
+    monkeypatch.setattr(network_file_system, "__defaults__", (mounts,))
+    with pytest.raises(ConfigurationError, match=r"network file system \(nfs\).*--journal PATH"):
+        await SqliteJournal(path).open()
+
+
+# ---------------------------------------------------------------- group commit
+
+
+async def test_what_waits_together_is_committed_together(journal: SqliteJournal) -> None:
+    """A hundred saves at once are two commits: the first alone, and all that came while it was under way."""
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(100)]
+    commits: list[str] = []
+    await traced(journal, lambda text: commits.append(text) if text == "COMMIT" else None)
+    await asyncio.gather(*(journal.save(advance(record, Accepted(f"id{record.key}"))) for record in records))
+    await traced(journal, None)
+    assert len(commits) == 2
+    assert (await journal.tally()).submitted == 100
+
+
+async def test_nothing_is_acknowledged_before_its_commit(journal: SqliteJournal, path: Path) -> None:
+    """While the commit has not been carried out no caller is told; when one is told, another process can read it."""
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(5)]
+    at_commit, may_commit = threading.Event(), threading.Event()
+
+    def hear(text: str) -> None:
+        if text == "COMMIT":
+            at_commit.set()
+            may_commit.wait()
+
+    await traced(journal, hear)
+    saves = [asyncio.ensure_future(journal.save(advance(record, Accepted(record.key)))) for record in records]
+    for _ in range(2):
+        await asyncio.get_running_loop().run_in_executor(None, at_commit.wait)
+        at_commit.clear()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        told = [record.key for record, save in zip(records, saves, strict=True) if save.done()]
+        stand = {record.key for record in await reopened(path) if record.stage is Stage.SUBMITTED}
+        assert set(told) <= stand
+        assert len(stand) in {0, 1}
+        may_commit.set()
+        await asyncio.wait({saves[0]})
+        may_commit.clear()
+        if at_commit.is_set() or not all(save.done() for save in saves):
+            continue
+    may_commit.set()
+    await asyncio.gather(*saves)
+    await traced(journal, None)
+    assert {record.stage for record in await reopened(path)} == {Stage.SUBMITTED}
+
+
+async def test_a_copy_of_any_moment_holds_all_that_was_acknowledged(journal: SqliteJournal, path: Path) -> None:
+    """As after a power cut: the database and its log, copied again and again while 200 rows are saved."""
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(200)]
+    acknowledged: set[str] = set()
+
+    async def save(record: Record) -> None:
+        await journal.save(advance(record, Accepted(record.key)))
+        acknowledged.add(record.key)
+
+    async def run() -> None:
+        for at in range(0, len(records), 10):
+            await asyncio.gather(*map(save, records[at : at + 10]))
+
+    running = asyncio.ensure_future(run())
+    copies = []
+    while not running.done():
+        copy = path.parent / f"copy{len(copies)}"
+        copies.append((copy, set(acknowledged)))
+        copy.mkdir()
+        for name in ("journal.db", "journal.db-wal"):
+            shutil.copy(path.with_name(name), copy)
+        await asyncio.sleep(0.002)
+    await running
+    assert len(copies) > 2
+    for copy, known in copies[:: max(1, len(copies) // 8)]:
+        rows = await reopened(copy / "journal.db")
+        assert known <= {record.key for record in rows if record.stage is Stage.SUBMITTED}
+        assert len(rows) == 200
+
+
+async def test_a_cancelled_waiter_takes_nothing_from_the_others(journal: SqliteJournal) -> None:
+    """Whoever of a batch leaves, in whatever commit: the others are told of their own, and all is written."""
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(10)]
+    saves = [asyncio.ensure_future(journal.save(advance(record, Accepted(record.key)))) for record in records]
+    await asyncio.sleep(0)
+    for i in (0, 1, 5):
+        saves[i].cancel()
+    await asyncio.wait(saves)
+    assert [i for i, save in enumerate(saves) if save.cancelled()] == [0, 1, 5]
+    assert [save.result() for i, save in enumerate(saves) if i not in {0, 1, 5}] == [None] * 7
+    await brought(journal, "after", Stage.PLANNED)
+    assert (await journal.tally()).submitted == 10
+
+
+async def test_work_that_fails_fails_alone(journal: SqliteJournal) -> None:
+    """An error of whatever kind in one piece of work leaves the others of its commit as they are."""
+    first = asyncio.ensure_future(entered(journal, planned("first")))
+    results = await asyncio.gather(
+        journal.enrol([planned("before")]),
+        journal.note("name", "half a letter: \udc80"),
+        journal._commits.do(lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)")),
+        journal._commits.do(lambda _connection: 1 // 0),
+        journal.enrol([planned("after")]),
+        return_exceptions=True,
+    )
+    await first
+    assert results[0] == [planned("before")]
+    assert results[4] == [planned("after")]
+    assert isinstance(results[2], JournalError)
+    assert all(isinstance(results[i], Exception) for i in (1, 3))
+    assert [record.key for _, record in await journal.rows(after=0, limit=9)] == ["first", "before", "after"]
+
+
+async def test_saves_wherever_they_are_cancelled_leave_a_whole_journal(
+    path: Path, cancel_everywhere: CancelEverywhere, open_handles: Callable[[], int]
+) -> None:
+    """Opened, written and closed, cancelled at each await: what the rows say fits together, and nothing stays open."""
+    before = open_handles()
+    made: list[SqliteJournal] = []
+    count = 0
+
+    async def scenario() -> None:
+        nonlocal count
+        count += 1
+        journal = SqliteJournal(path.with_name(f"journal{count}.db"), lock=False)
+        made.append(journal)
+        await journal.open()
+        record = intent(await entered(journal, planned("row")))
+        await journal.intend(record, ceiling=None)
+        await journal.save(advance(record, Accepted("id")))
+
+    async def check() -> None:
+        journal = made.pop()
+        with anyio.CancelScope(shield=True):
+            await journal.aclose()
+        rows = await reopened(journal._path)
+        assert [record.stage for record in rows] in ([], ["planned"], ["submitting"], ["submitted"])
+        assert open_handles() == before
+
+    assert await cancel_everywhere(scenario, check) >= 4
+
+
+async def test_closing_writes_what_is_waiting(path: Path) -> None:
+    """A save that nobody waited for is there."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    records = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(10)]
+    saves = [asyncio.ensure_future(journal.save(advance(record, Accepted(record.key)))) for record in records]
+    await asyncio.sleep(0)
+    await journal.aclose()
+    await asyncio.gather(*saves)
+    assert {record.stage for record in await reopened(path)} == {Stage.SUBMITTED}
+
+
+async def test_closing_gives_the_folder_back_though_it_is_cancelled(path: Path) -> None:
+    """A cancel scope strikes at every await: the lock and the files are let go all the same."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await journal.aclose()
+    again = SqliteJournal(path)
+    await again.open()
+    await again.aclose()
+
+
+# --------------------------------------------------- a disk that takes no more
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse what goes beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_is_told_and_nothing_is_half_written(journal: SqliteJournal, path: Path) -> None:
+    """Every caller hears a JournalError, none waits for ever; when there is room again the journal goes on."""
+    rows = [await brought(journal, f"row{i}", Stage.SUBMITTING) for i in range(20)]
+    log = path.with_name("journal.db-wal").stat().st_size
+    with largest_file(log):
+        saves = [journal.save(advance(row, Accepted(row.key))) for row in rows]
+        results = await asyncio.wait_for(asyncio.gather(*saves, return_exceptions=True), 30)
+        assert {type(result) for result in results} == {JournalError}
+        assert all("cannot be used" in str(result) for result in results)
+        assert [record for _, record in await journal.rows(after=0, limit=100)] == rows
+    moved = [advance(row, Accepted(row.key)) for row in rows]
+    await asyncio.gather(*map(journal.save, moved))
+    assert await reopened(path) == moved
+
+
+async def test_a_full_database_is_told(journal: SqliteJournal) -> None:
+    """SQLite's own "disk is full" is a JournalError too, for all of the commit; later ones stand again."""
+    await brought(journal, "row", Stage.PLANNED)
+    pages = await journal._writer.run(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    await journal._writer.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    many = [planned(f"more{i}", "a cat " * 400) for i in range(50)]
+    results = await asyncio.gather(*(journal.enrol([one]) for one in many), return_exceptions=True)
+    assert JournalError in {type(result) for result in results}
+    stand = [record.key for _, record in await journal.rows(after=0, limit=100)]
+    kept = [one.key for one, result in zip(many, results, strict=True) if isinstance(result, list)]
+    assert stand == ["row", *kept]
+    await journal._writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 10000").fetchone())
+    assert await journal.enrol(many) == many
+
+
+async def test_a_broken_journal_says_so_when_read(path: Path) -> None:
+    """Pages that were overwritten are a JournalError, not an answer."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    await journal.enrol([planned(f"row{i}", "a cat " * 300) for i in range(50)])
+    await journal.aclose()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    again = SqliteJournal(path)
+    with pytest.raises(JournalError):
+        await again.open()
+        await again.rows(after=0, limit=100)
+    await again.aclose()
