@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kling_async.errors import JournalError, KlingError
+import anyio
+
+from kling_async.errors import JournalError
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -27,6 +29,7 @@ class Connection:
         self._path = path
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Begin work on the thread, and return its future."""
@@ -47,9 +50,15 @@ class Connection:
             raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
 
     async def close(self, last: Callable[[], None] | None = None) -> None:
-        """Close the connection, do a last thing on its thread, and let the thread go."""
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, self._close, last))
+        """Close the connection, do a last thing on its thread, and let the thread go; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        closing = asyncio.get_running_loop().run_in_executor(self._executor, self._close, last)
         self._executor.shutdown(wait=False)
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({closing})
+        closing.result()
 
     def _close(self, last: Callable[[], None] | None) -> None:
         if self._connection is not None:
@@ -109,8 +118,9 @@ class GroupCommit:
 
     async def drain(self) -> None:
         """Wait until nothing waits any more."""
-        while self._next is not None:
-            await asyncio.wait([self._next])
+        with anyio.CancelScope(shield=True):
+            while self._next is not None:
+                await asyncio.wait([self._next])
 
 
 class _Raised:
@@ -118,6 +128,13 @@ class _Raised:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+def _told(error: Exception) -> Exception:
+    """Return an error of one piece of work as its caller hears it."""
+    if isinstance(error, sqlite3.Error | ValueError | OverflowError):
+        return JournalError(f"the journal cannot keep this: {error}")
+    return error
 
 
 def _transact(connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
@@ -128,9 +145,11 @@ def _transact(connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any
             connection.execute("SAVEPOINT work")
             try:
                 results.append(work(connection))
-            except KlingError as error:
+            except Exception as error:
+                if not connection.in_transaction:
+                    raise  # The disk refused, and SQLite gave up the whole.
                 connection.execute("ROLLBACK TO work")
-                results.append(_Raised(error))
+                results.append(_Raised(_told(error)))
             connection.execute("RELEASE work")
         connection.execute("COMMIT")
     except BaseException:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import anyio
 from yarl import URL
 
 from kling_async._version import __version__
@@ -83,31 +84,45 @@ class HttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy_for(url),
             ) as response:
+                headers = {name: self._blotted(value) for name, value in _lower(response.headers).items()}
                 content = await _read_bounded(response)
-                return HttpReply(response.status, _lower(response.headers), self._without_key(content))
         except _NEVER_SENT as error:
-            raise NotSent(f"{url.host} cannot be reached: {_words(error)}") from error
-        except (aiohttp.ClientError, OSError) as error:
+            raise NotSent(f"{url.host} cannot be reached: {self._words(error)}") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._lost(call, body, url, error) from error
+        reply = HttpReply(response.status, headers, self._blotted_bytes(content))
+        if len(content) > MAX_REPLY:
+            raise _too_large(reply)
+        return reply
 
-    def _without_key(self, content: bytes) -> bytes:
+    def _blotted_bytes(self, content: bytes) -> bytes:
         """Blot out the key where an answer repeats it: what comes in here is shown, logged and kept."""
         return content.replace(self._key, b"***") if len(self._key) >= _SHORTEST_KEY else content
+
+    def _blotted(self, text: str) -> str:
+        return self._blotted_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+    def _words(self, error: BaseException) -> str:
+        return self._blotted(_words(error))
 
     def _lost(self, call: HttpCall, body: _Body, url: URL, error: Exception) -> KlingError:
         """Tell a body that was not finished from an answer that did not come."""
         if body.error is not None:
             return body.error if isinstance(body.error, KlingError) else NotSent(f"the body broke off: {body.error}")
         if not body.finished:
-            return NotSent(f"the connection to {url.host} ended before the request was out: {_words(error)}")
+            return NotSent(f"the connection to {url.host} ended before the request was out: {self._words(error)}")
         if isinstance(error, TimeoutError):
             return AnswerLost(f"no answer from {url.host} to {call.method} within {call.timeout:g} s")
-        return AnswerLost(f"the connection to {url.host} ended before the answer: {_words(error)}")
+        return AnswerLost(f"the connection to {url.host} ended before the answer: {self._words(error)}")
 
     @asynccontextmanager
     async def fetch(self, url: str, *, headers: Mapping[str, str], stall_after: float) -> AsyncIterator[HttpDownload]:
         """Open a file host's answer, without the key."""
-        target = URL(url, encoded=url.isascii())
+        try:
+            target = URL(url, encoded=url.isascii())
+            target.port  # noqa: B018  # it is read to hear whether it is one
+        except ValueError as error:
+            raise NotSent(f"the link is no address: {error}") from None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=stall_after)
         try:
             response = await self._session(fresh=False).get(
@@ -128,10 +143,11 @@ class HttpTransport:
             response.close()
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        for session in (self._reused, self._fresh):
-            if session is not None:
-                await session.close()
+        """Close all connections, also where the caller is cancelled."""
+        with anyio.CancelScope(shield=True):
+            for session in (self._reused, self._fresh):
+                if session is not None:
+                    await session.close()
 
     def _url(self, call: HttpCall) -> URL:
         query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)
@@ -206,19 +222,22 @@ class _Body:
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    if response.content_length is not None and response.content_length <= MAX_REPLY:
-        return await response.read()
+    """Read a body as far as it is taken, and a little more where it goes on: it may unpack to far more than came."""
     content = bytearray()
     async for piece in response.content.iter_any():
         content += piece
         if len(content) > MAX_REPLY:
-            raise ProtocolViolation(
-                "the answer is larger than 1 MiB",
-                excerpt=shown(bytes(content[:800]).decode("utf-8", "replace"), 200),
-                status=response.status,
-                request_id=response.headers.get("x-request-id"),
-            )
+            break
     return bytes(content)
+
+
+def _too_large(reply: HttpReply) -> ProtocolViolation:
+    return ProtocolViolation(
+        "the answer is larger than 1 MiB",
+        excerpt=shown(reply.excerpt(), 200),
+        status=reply.status,
+        request_id=reply.headers.get("x-request-id"),
+    )
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -73,9 +73,13 @@ class FolderLock:
             os.close(handle)
             folder = self._path.parent.parent
             raise JournalLocked(f"{folder} is in use by {holder}: wait for it, or choose another folder") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._handle = handle
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except OSError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give the lock back."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -21,6 +22,11 @@ COMMANDS: Final = {
     "config": "Show the settings in force, and where each comes from.",
 }
 """Every command and its line in the help; the modules are loaded when they are called."""
+
+READER_GONE: Final = 141
+"""As if SIGPIPE had ended the program: whoever read stdout went away."""
+
+_SIGNALS: Final = frozenset({130, 143})
 
 
 class _Commands(click.Group):
@@ -40,6 +46,13 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click itself would take a reader who went away for something unforeseen."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _leave(READER_GONE)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kling-async")
@@ -52,28 +65,51 @@ def app() -> None:
 
 def main() -> None:
     """Run the program and exit with its code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started us closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # open to the end
+    code = _run()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _leave(code)
+    if code in _SIGNALS:
+        _leave(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         code = app.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        _leave(141)
-    except OSError as error:
-        click.echo(f"kling-async: {error}", err=True)
-        _leave(1)
-    try:
         sys.stdout.flush()
+    except click.ClickException as error:
+        return _misused(error)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
     except BrokenPipeError:
-        _leave(141)
+        _leave(READER_GONE)
     except OSError as error:
-        click.echo(f"kling-async: the output cannot be written: {error.strerror}", err=True)
+        with suppress(OSError):
+            click.echo(f"kling-async: {error}", err=True)
         _leave(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: click.ClickException) -> int:
+    """Tell what is wrong with the call itself, as a document too where one was asked for."""
+    with suppress(OSError):
+        error.show()
+    if "--json" in sys.argv:
+        import json
+
+        document = {"error": "UsageError", "message": error.format_message(), "generation_id": None, "exit_code": 2}
+        click.echo(json.dumps(document, indent=2))
+    return 2
 
 
 def _leave(code: int) -> NoReturn:
-    """End without another word: whoever read our output is gone, and what was bought is in the journal."""
+    """End at once: what was bought is in the journal, and nothing that is still being read is waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)

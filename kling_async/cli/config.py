@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from kling_async.cli.ends import OK, complain
+from kling_async.cli.ends import OK, complain, show
 from kling_async.cli.options import read_flags, setting_flags
 
 
@@ -22,14 +21,12 @@ def command(*, as_json: bool, **flags: object) -> int:
     try:
         settings, origins = load_settings(read_flags(flags), folder=Path())
     except KlingError as error:
-        return complain(error)
+        return complain(error, as_json=as_json)
     shown = {
         name: ("set" if value else "missing") if name == "api_key" else value for name, value in settings.flat().items()
     }
     if as_json:
-        click.echo(
-            json.dumps({name: {"value": value, "from": origins[name]} for name, value in shown.items()}, indent=2)
-        )
+        show({name: {"value": value, "from": origins[name]} for name, value in shown.items()})
         return OK
     width = max(map(len, shown))
     for name, value in shown.items():

@@ -56,12 +56,12 @@ def code_of(error: BaseException) -> int:
 
 
 _ADVICE: Final = (
-    (AuthenticationFailed, "check the key in AIMLAPI_API_KEY"),
-    (OutOfCredit, "top up the account"),
-    (BudgetExceeded, "raise --budget to go on"),
-    (NotFound, "check the model, and the address (kling-async config shows it)"),
+    (AuthenticationFailed, "AIMLAPI_API_KEY", "check the key in AIMLAPI_API_KEY"),
+    (OutOfCredit, "top up", "top up the account"),
+    (BudgetExceeded, "--budget", "raise --budget to go on"),
+    (NotFound, "address", "check the model, and the address (kling-async config shows it)"),
 )
-"""What to do next, where the error's own words come from the service."""
+"""What to do next, where the error's own words come from the service and do not say so."""
 
 
 def say(text: str = "") -> None:
@@ -70,11 +70,18 @@ def say(text: str = "") -> None:
         click.echo(text, err=True)
 
 
-def complain(error: KlingError) -> int:
-    """Tell an error and what to do, and return its exit code."""
+def show(document: object) -> None:
+    """Write the one document of `--json` to stdout."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def complain(error: KlingError, *, as_json: bool = False) -> int:
+    """Tell an error and what to do, with `as_json` as a document too, and return its exit code."""
+    if as_json:
+        show(error_document(error))
     say(f"kling-async: {error}")
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind) and advice not in str(error):
+    for kind, word, advice in _ADVICE:
+        if isinstance(error, kind) and word not in str(error):
             say(f"  {advice}")
     if error.generation_id and error.generation_id not in str(error):
         say(f"  generation: {error.generation_id}")
@@ -91,6 +98,19 @@ def error_document(error: KlingError) -> dict[str, object]:
     }
 
 
+async def ask(question: str) -> bool:
+    """Ask on the terminal, and wait for the answer in the loop: a signal ends the waiting. No answer is a no."""
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+    with contextlib.suppress(OSError):
+        click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    loop.add_reader(sys.stdin.fileno(), answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 class Stopped(Exception):  # noqa: N818  # a signal, not an error
     """The run was stopped by a signal.
 
@@ -99,23 +119,36 @@ class Stopped(Exception):  # noqa: N818  # a signal, not an error
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        super().__init__(f"stopped by {signal.Signals(number).name}")
         self.code = 128 + number
 
+    def document(self) -> dict[str, object]:
+        """Return it for `--json`, as an error."""
+        return {"error": "Stopped", "message": str(self), "generation_id": None, "exit_code": self.code}
 
-def run_loop(work: Callable[[], Awaitable[int]], *, as_json: bool = False) -> int:
+
+def run_loop(
+    work: Callable[[], Awaitable[int]], *, as_json: bool = False, stopped: Callable[[Stopped], None] | None = None
+) -> int:
     """Run a command's work in a loop, and return its exit code. With `as_json`, an error is a document on stdout, too.
 
     The first SIGINT or SIGTERM cancels the work, which then stops cleanly; the second ends the process at once: the
     journal stays true, since nothing in it waits for an orderly end.
+
+    Args:
+        work: The work.
+        as_json: Whether a document was asked for.
+        stopped: Tells of a stop by a signal, in place of the document that an error would be.
     """
     try:
         return asyncio.run(_guarded(work))
     except KlingError as error:
-        if as_json:
-            click.echo(json.dumps(error_document(error), indent=2))
-        return complain(error)
+        return complain(error, as_json=as_json)
     except Stopped as stop:
+        if stopped is not None:
+            stopped(stop)
+        elif as_json:
+            show(stop.document())
         return stop.code
 
 

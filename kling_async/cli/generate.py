@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kling_async.cli.ends import OK, complain, log_to_stderr, run_loop, say
+from kling_async.cli.ends import OK, complain, log_to_stderr, run_loop, say, show
 from kling_async.cli.simulated import simulated
 from kling_async.errors import AnswerLost, ConfigurationError, GenerationFailed, KlingError
 from kling_async.types.request import ImageToVideo
@@ -56,14 +58,26 @@ def command(**given: Any) -> int:
 
     log_to_stderr(verbose=given.pop("verbose"))
     try:
-        if not given.pop("overwrite") and Path(given["path"]).exists():
-            raise ConfigurationError(  # told as any other
-                f"{given['path']} is there already, and another video costs money: --overwrite makes one"
-            )
         settings, _ = load_settings({"image_checks": given.pop("image_checks")}, folder=Path())
+        given["dynamic_masks"] = _read_masks(given["dynamic_masks"])
+        _check_place(Path(given["path"]), overwrite=given.pop("overwrite"))
     except KlingError as error:
-        return complain(error)
+        return complain(error, as_json=given["as_json"])
     return run_loop(partial(_generate, settings=settings, **given), as_json=given["as_json"])
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
+    """Check that the video can be put there, before anything is bought."""
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder: name the file, such as {path / 'video.mp4'}")
+    if path.exists() and not overwrite:
+        raise ConfigurationError(f"{path} is there already, and another video costs money: --overwrite makes one")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); nothing was bought") from None
 
 
 async def _generate(
@@ -79,7 +93,7 @@ async def _generate(
 ) -> int:
     from kling_async.assembly import open_client
 
-    request = None if resume else ImageToVideo(**{**fields, "dynamic_masks": _read_masks(fields["dynamic_masks"])})
+    request = None if resume else ImageToVideo(**fields)
     async with (
         simulated(on=simulate) as beside,
         open_client(settings.updated(**beside.settings)) as client,
@@ -95,15 +109,24 @@ async def _make(
     client: KlingClient, request: ImageToVideo | None, path: str, *, resume: str | None, timeout: float | None
 ) -> VideoFile:
     """Make a video, or go on with one; tell how to go on with what is bought, however it ends."""
+    bought = resume
     try:
         if request is not None:
-            return await client.generate(request, path, timeout=timeout)
-        return await client.download(await client.wait(await _bought(client, resume or ""), timeout=timeout), path)
-    except KlingError as error:
-        bought = error.generation_id or getattr(error, "client_request_id", None)
-        if bought and not isinstance(error, GenerationFailed):
-            say(f"go on with: {shlex.join(['kling-async', 'generate', '--resume', bought, '-o', path])}")
+            bought = (await client.submit(request)).id
+        generation = await client.wait(await _bought(client, bought or ""), timeout=timeout)
+        return await client.download(generation, path)
+    except asyncio.CancelledError:
+        _tell_how_to_go_on(bought, path)
         raise
+    except KlingError as error:
+        if not isinstance(error, GenerationFailed):
+            _tell_how_to_go_on(error.generation_id or getattr(error, "client_request_id", None) or bought, path)
+        raise
+
+
+def _tell_how_to_go_on(bought: str | None, path: str) -> None:
+    if bought:
+        say(f"go on with: {shlex.join(['kling-async', 'generate', '--resume', bought, '-o', path])}")
 
 
 async def _bought(client: KlingClient, name: str) -> str:
@@ -127,7 +150,7 @@ def _show(file: VideoFile, *, as_json: bool) -> None:
         "generation_id": file.generation_id,
         "seconds": file.seconds,
     }
-    click.echo(json.dumps(document, indent=2))
+    show(document)
 
 
 def _read_masks(text: str | None) -> Any:
@@ -136,4 +159,4 @@ def _read_masks(text: str | None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"is not JSON: {error}", param_hint="--dynamic-masks") from None
+        raise ConfigurationError(f"--dynamic-masks is not JSON: {error}") from None

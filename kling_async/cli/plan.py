@@ -6,10 +6,9 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-import click
 from attrs import frozen
 
-from kling_async.cli.ends import say
+from kling_async.cli.ends import ask, say
 
 if TYPE_CHECKING:
     from kling_async.flow.batch import Batch
@@ -84,7 +83,7 @@ async def make_plan(batch: Batch, *, rows: int, new: Counter[int], in_flight: in
     )
 
 
-def may_spend(plan: Plan, *, budget: float | None, yes: bool) -> bool:
+async def may_spend(plan: Plan, *, budget: float | None, yes: bool) -> bool:
     """Ask, where much money would be spent without a budget and a person is there to answer."""
     dear = plan.price is None or plan.price > ASK_ABOVE
     if not plan.new or not dear or budget is not None or yes:
@@ -93,4 +92,4 @@ def may_spend(plan: Plan, *, budget: float | None, yes: bool) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         say(f"going on to spend {told} without a budget (--budget USD sets one)")
         return True
-    return click.confirm(f"Spend up to {told} without a budget?", err=True)
+    return await ask(f"Spend up to {told} without a budget?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import sys
 from collections import Counter
@@ -14,12 +13,24 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import define, evolve, field
 
-from kling_async.cli.ends import OK, ROWS_FAILED, USAGE, code_of, complain, error_document, log_to_stderr, run_loop, say
+from kling_async.cli.ends import (
+    OK,
+    ROWS_FAILED,
+    USAGE,
+    Stopped,
+    code_of,
+    complain,
+    error_document,
+    log_to_stderr,
+    run_loop,
+    say,
+    show,
+)
 from kling_async.cli.options import read_flags, setting_flags
 from kling_async.cli.plan import Plan, make_plan, may_spend
 from kling_async.cli.progress import Progress
 from kling_async.cli.simulated import NAME, simulated
-from kling_async.errors import KlingError
+from kling_async.errors import ConfigurationError, KlingError
 from kling_async.types.outcome import BatchReport, Tally
 from kling_async.types.record import Record, Stage
 
@@ -58,10 +69,36 @@ def command(*, verbose: bool, **given: Any) -> int:
     try:
         settings, _ = load_settings(read_flags(flags), folder=Path())
     except KlingError as error:
-        if given["as_json"]:
-            click.echo(json.dumps(error_document(error), indent=2))
-        return complain(error)
-    return run_loop(partial(_run, settings=settings, **given), as_json=given["as_json"])
+        return complain(error, as_json=given["as_json"])
+    stand = _Stand()
+    return run_loop(
+        partial(_run, settings=settings, stand=stand, **given),
+        as_json=given["as_json"],
+        stopped=partial(_tell_stop, stand, as_json=given["as_json"]),
+    )
+
+
+@define
+class _Stand:
+    """How far a run has come: what is told when a signal stops it."""
+
+    report: BatchReport | None = None
+    """The rows as they stand, once the journal is open."""
+    concluded: bool = False
+    """Whether the end was told already."""
+
+
+def _tell_stop(stand: _Stand, stop: Stopped, *, as_json: bool) -> None:
+    if stand.concluded:
+        return
+    if as_json:
+        show(stop.document() if stand.report is None else stand.report.summary())
+    if stand.report is None:
+        say("stopped before the first row; go on with:")
+    else:
+        tally = stand.report.tally
+        say(f"stopped: {tally.done} of {tally.rows} rows done, {tally.pending + tally.uncertain} left; go on with:")
+    say(f"  {_same_command()}")
 
 
 async def _run(  # noqa: PLR0913  # the flags, each by name
@@ -75,6 +112,7 @@ async def _run(  # noqa: PLR0913  # the flags, each by name
     as_json: bool,
     quiet: bool,
     settings: Settings,
+    stand: _Stand,
 ) -> int:
     from kling_async.assembly import open_batch
     from kling_async.manifests import Manifest
@@ -95,9 +133,11 @@ async def _run(  # noqa: PLR0913  # the flags, each by name
                 service_name=NAME if simulate else None,
             ) as batch:
                 beside.take_over([record async for record in batch.unfinished()])
-                return await _spend(
-                    batch, source, progress, settings=settings, dry_run=dry_run, yes=yes, as_json=as_json
+                code = await _spend(
+                    batch, source, progress, stand, settings=settings, dry_run=dry_run, yes=yes, as_json=as_json
                 )
+                stand.concluded = True
+                return code
         finally:
             source.close()
 
@@ -106,6 +146,7 @@ async def _spend(
     batch: Batch,
     source: Manifest,
     progress: Progress,
+    stand: _Stand,
     *,
     settings: Settings,
     dry_run: bool,
@@ -123,20 +164,15 @@ async def _spend(
         plan.tell()
     if dry_run:
         return _show_plan(plan, as_json=as_json)
-    if not may_spend(plan, budget=settings.money.budget, yes=yes):
-        return USAGE
+    if not await may_spend(plan, budget=settings.money.budget, yes=yes):
+        raise ConfigurationError("nothing was bought, as you said; --budget USD or --yes answers beforehand")
     progress.start(_without(tally, *idle))
     began = asyncio.get_running_loop().time()
     try:
         report = await batch.run(source.requests(), retry_failed=source.is_failures)
     except asyncio.CancelledError:
-        progress.stop()
-        tally = _without(await batch.tally(), *idle)
-        if as_json:
-            seconds = asyncio.get_running_loop().time() - began
-            click.echo(json.dumps(BatchReport(tally, batch.out, seconds).summary(), indent=2))
-        say(f"stopped: {tally.done} of {tally.rows} rows done, {tally.pending + tally.uncertain} left; go on with:")
-        say(f"  {_same_command()}")
+        seconds = asyncio.get_running_loop().time() - began
+        stand.report = BatchReport(_without(await batch.tally(), *idle), batch.out, seconds)
         raise
     finally:
         progress.stop()
@@ -182,14 +218,14 @@ def _show_refused(refused: list[KlingError], *, as_json: bool) -> int:
     for error in refused:
         say(f"kling-async: {error}")
     if as_json:
-        click.echo(json.dumps({"errors": [error_document(error) for error in refused]}, indent=2))
+        show({"errors": [error_document(error) for error in refused]})
     return USAGE
 
 
 def _show_errors(manifest: Path, check: ManifestCheck, *, as_json: bool) -> int:
     if as_json:
         rows = [{"line": error.line, "field": error.field, "message": error.message} for error in check.errors]
-        click.echo(json.dumps({"error": "ManifestError", "errors": rows, "error_count": check.error_count}, indent=2))
+        show({"error": "ManifestError", "errors": rows, "error_count": check.error_count})
     for error in check.errors:
         say(f"{manifest}: {error}")
     more = check.error_count - len(check.errors)
@@ -201,7 +237,7 @@ def _show_errors(manifest: Path, check: ManifestCheck, *, as_json: bool) -> int:
 
 def _show_plan(plan: Plan, *, as_json: bool) -> int:
     if as_json:
-        click.echo(json.dumps(plan.document(), indent=2))
+        show(plan.document())
     return OK
 
 
@@ -209,7 +245,7 @@ def _conclude(report: BatchReport, *, as_json: bool, quiet: bool) -> int:
     """Print the summary and return the exit code."""
     tally, summary = report.tally, report.summary()
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        show(summary)
     elif not quiet:
         say(_in_words(report))
     if report.stopped is not None:

@@ -58,7 +58,7 @@ class Background:
 
     async def start(self, work: Callable[[], Awaitable[T]]) -> Job[T]:
         """Begin work in the background task and return it at once."""
-        group = await self._ready()
+        group = await self.ready()
         job: Job[T] = Job()
         group.start_soon(job.run, work)
         return job
@@ -118,7 +118,8 @@ class Background:
         if error is not None:
             raise _single(error)
 
-    async def _ready(self) -> TaskGroup:
+    async def ready(self) -> TaskGroup:
+        """Wait until the task is there; once it is, neither this nor `start` waits."""
         if self._task is None:
             self._stopping = asyncio.Event()
             self._task = asyncio.create_task(self._serve(self._stopping), name="kling-async background")

@@ -104,7 +104,19 @@ class Downloader:
         Raises:
             DownloadError: It could not be fetched within the tries, or its links were refused.
         """
-        async with self._places, self._store.stage(parcel.name) as staged:
+        async with self._places:
+            while True:
+                try:
+                    return await self._fetch(parcel)
+                except DownloadError as error:
+                    error.generation_id = parcel.generation_id
+                    if not isinstance(error, DiskFull) or not self._wait_for_room:
+                        raise
+                    logger.warning("%s; downloads go on when there is room", error)
+                await asyncio.sleep(_ROOM_AGAIN)
+
+    async def _fetch(self, parcel: Parcel) -> VideoFile:
+        async with self._store.stage(parcel.name) as staged:
             transfer = _Transfer(staged, self._settings.max_video_bytes)
             verified = await self._persist(parcel, transfer)
             if parcel.video.file_size not in {None, verified.size}:
@@ -126,11 +138,6 @@ class Downloader:
             except KlingError as error:
                 error.generation_id = parcel.generation_id
                 verdict = decide(Operation.DOWNLOAD, error)
-                if isinstance(error, DiskFull) and self._wait_for_room:
-                    logger.warning("%s; downloads go on when there is room", error)
-                    await transfer.restart()
-                    await asyncio.sleep(_ROOM_AGAIN)
-                    continue
                 if verdict not in {Verdict.AGAIN, Verdict.FRESH_LINK}:
                     raise
                 if transfer.got > progress:

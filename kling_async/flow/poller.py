@@ -130,8 +130,11 @@ class Poller:
         del self._watches[generation_id]
 
     async def _start(self) -> None:
-        if not self._jobs:
-            self._jobs = [await self._background.start(self._work) for _ in range(self._settings.poll_workers)]
+        await self._background.ready()
+        # Nothing waits from here on: of many who come at once, the first one starts the workers for all.
+        self._jobs = [job for job in self._jobs if not job.result.done()]
+        while len(self._jobs) < self._settings.poll_workers:
+            self._jobs.append(await self._background.start(self._work))
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,8 +146,12 @@ class Poller:
                     continue
                 self._arm()
                 await self._ask(taken.generation_id)
+        except Exception as error:
+            # A fault of our own: whoever waits is told of it, not of a time-out hours later.
+            for watch in self._watches.values():
+                _fail(watch, error)
+            raise
         finally:
-            # A worker ends only with the background task: whoever waits is told.
             for watch in self._watches.values():
                 watch.future.cancel()
 
@@ -184,8 +191,10 @@ class Poller:
             self._troubles = self._refused_key = 0
             self._heard(None)
             self._answered(generation_id, generation)
-        self._agenda.answered(generation_id, asyncio.get_running_loop().time(), draw=self._dice.random())
-        self._arm()
+        finally:
+            # Also where the poll broke off: what is out for ever is never asked again.
+            self._agenda.answered(generation_id, asyncio.get_running_loop().time(), draw=self._dice.random())
+            self._arm()
 
     def _answered(self, generation_id: str, generation: Generation) -> None:
         watch = self._watches.get(generation_id)
@@ -253,8 +262,13 @@ class Poller:
         if isinstance(result, Generation):
             watch.future.set_result(result)
         else:
-            watch.future.set_exception(result)
-            watch.future.exception()  # those who wait read it again; nobody may be waiting any more
+            _fail(watch, result)
+
+
+def _fail(watch: _Watch, error: Exception) -> None:
+    if not watch.future.done():
+        watch.future.set_exception(error)
+        watch.future.exception()  # those who wait read it again; nobody may be waiting any more
 
 
 def _pace(settings: PollSettings) -> Pace:

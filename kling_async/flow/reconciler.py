@@ -102,6 +102,7 @@ class Reconciler:
             timeout: Seconds to look; 0 for one look.
             look_back: Seconds before `sent_at` at which it may have left, too.
         """
+        await self._background.ready()  # where nothing waits between a look and a start, none is started twice
         search = self._searches.get(client_request_id)
         if search is None:
             search = _Search(sent_at - look_back, sent_at, asyncio.get_running_loop().create_future())

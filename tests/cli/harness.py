@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import pty
+import re
 import shlex
 import signal
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import zlib
@@ -107,6 +111,11 @@ class Ended:
         return json.loads(self.out)
 
     @property
+    def plain(self) -> str:
+        """Stderr without the codes of a terminal."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.err)
+
+    @property
     def resume(self) -> list[str]:
         """The arguments of the command that stderr tells to go on with."""
         told = [line.partition("kling-async ")[2] for line in self.err.splitlines() if "kling-async run " in line]
@@ -148,9 +157,7 @@ class Process:
 
     def says(self, text: str, *, times: int = 1) -> None:
         """Wait until stderr says something so many times."""
-        until(
-            lambda: self.err.count(text) >= times or self.popen.poll() is not None, f"{text!r} in {self.err!r}"
-        )
+        until(lambda: self.err.count(text) >= times or self.popen.poll() is not None, f"{text!r} in {self.err!r}")
         assert self.err.count(text) >= times, self.err
 
     def send(self, number: signal.Signals) -> None:
@@ -177,6 +184,40 @@ class Process:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+class Terminal:
+    """The far side of a terminal: what it was sent, and what is typed there."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = pty.openpty()
+        self._seen = bytearray()
+        self._reader = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the program has left
+            while piece := os.read(self._master, 4096):
+                self._seen.extend(piece)
+
+    def open(self) -> None:
+        """Begin to read; the program has the near side now."""
+        os.close(self.slave)
+        self._reader.start()
+
+    def answer(self, question: str, keys: str) -> None:
+        """Wait for a question, and type."""
+        until(lambda: question in self.seen, f"{question!r} in {self.seen!r}")
+        os.write(self._master, keys.encode())
+
+    def close(self) -> None:
+        """Close it when the program has ended."""
+        self._reader.join(PATIENCE)
+        os.close(self._master)
+
+    @property
+    def seen(self) -> str:
+        """What it was sent."""
+        return self._seen.decode("utf-8", "replace")
 
 
 @frozen
@@ -207,6 +248,19 @@ class World:
     def run(self, *arguments: str, **options: Any) -> Ended:
         """Run the program to its end."""
         return self.start(*arguments, **options).finish()
+
+    def on_terminal(self, *arguments: str, question: str = "", keys: str = "", **environment: str | None) -> Ended:
+        """Run the program with stdin and stderr on a terminal, and type `keys` where it asks the question."""
+        terminal = Terminal()
+        process = self.start(
+            *arguments, env=environment, stdin=terminal.slave, stderr=terminal.slave, preexec_fn=_own_the_terminal
+        )
+        terminal.open()
+        if question:
+            terminal.answer(question, keys)
+        ended = process.finish()
+        terminal.close()
+        return Ended(ended.code, ended.out, terminal.seen, ended.seconds)
 
     # -------------------------------------------------------------- the files
 
@@ -280,6 +334,11 @@ class World:
             content = (self.folder / out / line["file_name"]).read_bytes()
             assert content == served, f"{line['file_name']} is not what was made"
             assert (line["size"], line["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def _own_the_terminal() -> None:
+    """In the program's process, before it begins: let Ctrl-C on the terminal be a signal to it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def clean_environment() -> dict[str, str]:

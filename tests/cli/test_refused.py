@@ -106,9 +106,10 @@ def test_a_manifest_that_cannot_be_read_is_refused(world: World) -> None:
     }
     running = {name: world.start("run", name, "--out", "out") for name in told}
     for name, process in running.items():
-        assert told[name] in refuses(world, process.finish()).lower().replace("utf-8", "UTF-8").replace(
-            "json", "JSON"
-        ) or told[name].lower() in process.err.lower()
+        assert (
+            told[name] in refuses(world, process.finish()).lower().replace("utf-8", "UTF-8").replace("json", "JSON")
+            or told[name].lower() in process.err.lower()
+        )
     assert not (world.folder / "out").exists()
 
 
@@ -136,7 +137,11 @@ def test_a_wrong_setting_is_refused_wherever_it_stands(world: World) -> None:
     }
     for told, process in wrong.items():
         assert told in refuses(world, process.finish())
-    for text, told in (("speed = 9", "there is no setting speed"), ("budget = 'much'", "budget must be"), ("=", "read")):
+    for text, told in (
+        ("speed = 9", "there is no setting speed"),
+        ("budget = 'much'", "budget must be"),
+        ("=", "read"),
+    ):
         world.write("kling-async.toml", text)
         assert told in refuses(world, world.run(*command))
 

@@ -1,0 +1,386 @@
+"""Every open generation watched by a few workers: never twice at once, as one under trouble, and to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+
+from kling_async import (
+    AuthenticationFailed,
+    Generation,
+    GenerationFailed,
+    GenerationOverdue,
+    GenerationStatus,
+    KlingError,
+    NotFound,
+)
+from kling_async.adapters.images import LocalImages
+from kling_async.errors import AnswerLost
+from kling_async.flow.background import Background
+from kling_async.flow.poller import Poller
+from kling_async.flow.service import Service
+from kling_async.testing import ScriptedTransport
+from kling_async.types.exchange import HttpCall, HttpReply
+from kling_async.types.settings import AdmissionSettings, PollSettings, ServiceSettings
+
+pytestmark = pytest.mark.looptime
+
+Say: TypeAlias = Callable[[str, int], HttpReply | BaseException]
+"""What the service says of an id when it is asked for the n-th time."""
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def reply(status: str, code: int = 200, **fields: Any) -> HttpReply:
+    return HttpReply(code, {}, json.dumps({"id": "x", "status": status, **fields}).encode())
+
+
+DONE = reply("completed", video={"url": "https://cdn.example/a.mp4"})
+RUNNING = reply("generating")
+
+
+def error(status: int, **headers: str) -> HttpReply:
+    body = {"statusCode": status, "message": "no", "path": "/", "timestamp": "t", "requestId": "r"}
+    return HttpReply(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode()
+    )
+
+
+def after(count: int, then: HttpReply = DONE, before: HttpReply = RUNNING) -> Say:
+    """Say one thing the first few times, and another from then on."""
+    return lambda _id, asked: before if asked <= count else then
+
+
+class Service_(ScriptedTransport):  # noqa: N801 - the far end, not the package's own `Service`
+    """Answers polls as it is told, after some time, and keeps count."""
+
+    def __init__(self, say: Say, latency: float = 0.0) -> None:
+        super().__init__()
+        self.say, self._latency = say, latency
+        self.asked: Counter[str] = Counter()
+        self.times: list[float] = []
+        self.under_way: Counter[str] = Counter()
+        self.most_of_one = self.most = 0
+
+    async def send(self, call: HttpCall) -> HttpReply:
+        (generation_id,) = [value for name, value in call.query if name == "generation_id"]
+        self.asked[generation_id] += 1
+        self.times.append(now())
+        self.under_way[generation_id] += 1
+        self.most_of_one = max(self.most_of_one, self.under_way[generation_id])
+        self.most = max(self.most, self.under_way.total())
+        try:
+            if self._latency:
+                await asyncio.sleep(self._latency)
+            said = self.say(generation_id, self.asked[generation_id])
+        finally:
+            self.under_way[generation_id] -= 1
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+
+@asynccontextmanager
+async def polling(
+    far: Service_, heard: Callable[[KlingError | None], None] = lambda _error: None, **settings: Any
+) -> AsyncIterator[Poller]:
+    """Open a poller that asks a far end."""
+    background, images = Background(), LocalImages()
+    service = Service(far, images, ServiceSettings())
+    try:
+        yield Poller(
+            service,
+            background,
+            PollSettings(**settings),
+            pauses=AdmissionSettings(),
+            dice=random.Random(1),
+            heard=heard,
+        )
+    finally:
+        await background.aclose()
+        await images.aclose()
+
+
+async def test_a_finished_generation_comes_with_its_video() -> None:
+    """Asked until it is finished, and no more."""
+    far = Service_(after(3))
+    async with polling(far) as poller:
+        found = await poller.watch("a", timeout=100)
+        await asyncio.sleep(1000)
+    assert found.status is GenerationStatus.COMPLETED
+    assert found.video is not None
+    assert found.video.url == "https://cdn.example/a.mp4"
+    assert far.asked == {"a": 4}
+
+
+async def test_a_failed_generation_tells_why() -> None:
+    """With its id, and whether it was the account's limit after all."""
+    far = Service_(lambda name, _: reply("error", error={"message": name}))
+    async with polling(far) as poller:
+        with pytest.raises(GenerationFailed, match="the cat ran away") as raised:
+            await poller.watch("the cat ran away", timeout=100)
+        assert raised.value.generation_id == "the cat ran away"
+        assert not raised.value.too_many_jobs
+        with pytest.raises(GenerationFailed) as raised:
+            await poller.watch("parallel task over resource pack limit (1303)", timeout=100)
+        assert raised.value.too_many_jobs
+
+
+async def test_nobody_is_asked_twice_at_once() -> None:
+    """Though answers take longer than the intervals, and no more are under way than there are workers."""
+    far = Service_(after(5), latency=4.0)
+    async with polling(far, poll_workers=7) as poller:
+        found = await asyncio.gather(*(poller.watch(f"id{i}", timeout=5000) for i in range(60)))
+    assert all(generation.video for generation in found)
+    assert far.most_of_one == 1
+    assert far.most == 7
+
+
+async def test_those_who_watch_one_generation_share_its_polls() -> None:
+    """Ten watchers cost what one does, and all get the answer."""
+    alone, shared = Service_(after(6)), Service_(after(6))
+    async with polling(alone) as poller:
+        await poller.watch("a", timeout=500)
+    async with polling(shared) as poller:
+        found = await asyncio.gather(*(poller.watch("a", timeout=500) for _ in range(10)))
+    assert len({id(generation) for generation in found}) == 1
+    assert shared.asked == alone.asked
+
+
+async def test_watchers_end_each_by_its_own_time() -> None:
+    """One that gives up, and one that is cancelled, take nothing from the third."""
+    far = Service_(lambda _id, _: DONE if now() > began + 60 else RUNNING)
+    began = now()
+    async with polling(far) as poller:
+        patient = asyncio.ensure_future(poller.watch("a", timeout=500))
+        cancelled = asyncio.ensure_future(poller.watch("a", timeout=500))
+        with pytest.raises(GenerationOverdue):
+            await poller.watch("a", timeout=20)
+        cancelled.cancel()
+        assert (await patient).video is not None
+        assert cancelled.cancelled()
+
+
+async def test_a_generation_that_takes_too_long_is_overdue_and_not_failed() -> None:
+    """The error names it and its whole age, and is no GenerationFailed; nobody asks for it any more."""
+    far = Service_(lambda _id, _: RUNNING)
+    async with polling(far) as poller:
+        began = now()
+        with pytest.raises(GenerationOverdue, match=r"a is not finished after 150 s: resume it") as raised:
+            await poller.watch("a", age=100, timeout=50)
+        assert now() - began == pytest.approx(50)
+        assert raised.value.generation_id == "a"
+        assert not isinstance(raised.value, GenerationFailed)
+        asked = far.asked["a"]
+        await asyncio.sleep(1000)
+        assert far.asked["a"] == asked
+
+
+async def test_a_cancelled_watcher_is_forgotten_and_may_come_again() -> None:
+    """Also while its poll is under way: that one's answer is nobody's, and there is never a second at once."""
+    far = Service_(lambda _id, _: DONE if now() > began + 100 else RUNNING, latency=3.0)
+    began = now()
+    async with polling(far) as poller:
+        for pause in (0.0, 0.3, 1.0, 3.3, 20.0):
+            watcher = asyncio.ensure_future(poller.watch("a", timeout=500))
+            await asyncio.sleep(pause)
+            watcher.cancel()
+            await asyncio.wait({watcher})
+            assert len(poller._agenda) == 0
+            assert not poller._watches
+        assert (await poller.watch("a", timeout=500)).video is not None
+    assert far.most_of_one == 1
+
+
+async def test_an_unknown_status_is_asked_again_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """One for each word and generation; it never ends anything."""
+    words = ["rendering", "99%", "rendering", "rendering", "99%", "upscaling"]
+    far = Service_(lambda _id, asked: reply(words[asked - 1]) if asked <= len(words) else DONE)
+    async with polling(far) as poller:
+        await asyncio.gather(poller.watch("a", timeout=500), poller.watch("b", timeout=500))
+    warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(warned) == [
+        f"generation {name}: status {word!r} is not known; asking again"
+        for name in "ab"
+        for word in ("99%", "rendering", "upscaling")
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        error(500),
+        error(502),
+        error(408),
+        error(429),
+        error(400),
+        error(401),
+        error(403),
+        HttpReply(200, {}, b"<html>"),
+        HttpReply(200, {}, b""),
+        HttpReply(302, {"location": "/x"}),
+        reply("", id=""),
+        HttpReply(200, {}, b'{"id":"","status":"unknown","error":{"name":"Error"}}'),
+        HttpReply(200, {}, b"[]"),
+        AnswerLost("the connection was cut"),
+    ],
+    ids=str,
+)
+async def test_no_bad_answer_ends_a_generation(said: HttpReply | KlingError) -> None:
+    """Whatever it is, it is asked again."""
+    far = Service_(lambda _id, asked: said if asked in {1, 3} else RUNNING if asked < 5 else DONE)
+    async with polling(far) as poller:
+        assert (await poller.watch("a", timeout=2000)).video is not None
+    assert far.asked["a"] == 5
+
+
+async def test_a_404_means_nothing_while_a_generation_is_young() -> None:
+    """Within the grace it is asked again; what is unknown after it is told as such, with its id."""
+    far = Service_(lambda _id, _: error(404) if now() < began + 250 else RUNNING if now() < began + 320 else DONE)
+    began = now()
+    async with polling(far, not_found_grace=300) as poller:
+        assert (await poller.watch("a", timeout=1000)).video is not None
+    far = Service_(lambda _id, _: error(404))
+    async with polling(far, not_found_grace=300) as poller:
+        began = now()
+        with pytest.raises(NotFound) as raised:
+            await poller.watch("a", timeout=1000)
+        assert 300 <= now() - began <= 316
+        assert raised.value.generation_id == "a"
+        began = now()
+        with pytest.raises(NotFound):
+            await poller.watch("old", age=1000, timeout=1000)
+        assert now() - began < 1
+
+
+async def test_a_key_that_is_refused_again_and_again_is_told() -> None:
+    """Three polls in a row; two, and a good answer between, are a whim."""
+    far = Service_(lambda _id, asked: RUNNING if asked % 3 == 0 else error(401) if asked < 9 else DONE)
+    async with polling(far) as poller:
+        assert (await poller.watch("a", timeout=2000)).video is not None
+        far.say = lambda _id, _: error(401)
+        with pytest.raises(AuthenticationFailed):
+            await poller.watch("b", timeout=2000)
+    assert far.asked["b"] == 3
+
+
+async def test_finished_without_a_link_is_asked_again_for_a_while() -> None:
+    """Ten times; then it is overdue, for the caller to ask about: it was paid for."""
+    far = Service_(lambda _id, _: reply("completed"))
+    async with polling(far) as poller:
+        with pytest.raises(GenerationOverdue, match="gives no link") as raised:
+            await poller.watch("a", timeout=5000)
+    assert raised.value.generation_id == "a"
+    assert far.asked["a"] == 10
+    late = Service_(after(8, DONE, reply("succeeded", video={"url": ""})))
+    async with polling(late) as poller:
+        assert (await poller.watch("a", timeout=5000)).video is not None
+
+
+async def test_a_failing_service_is_left_in_peace_by_all_together() -> None:
+    """A hundred watchers ask it no oftener than one would, and all notice within the cap that it is back."""
+    far = Service_(lambda _id, _: error(500) if began + 100 < now() < began + 1000 else DONE if over() else RUNNING)
+    began = now()
+
+    def over() -> bool:
+        return now() > began + 1100
+
+    async with polling(far, poll_workers=4) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(100)]
+        await asyncio.wait(watchers)
+        assert all(watcher.result().video for watcher in watchers)
+        assert now() - began < 1100 + 60
+    quiet = [at for at in far.times if began + 110 < at < began + 1000]
+    assert len(quiet) < 60
+    back = [at for at in far.times if at >= began + 1000]
+    assert back[0] - began <= 1061
+
+
+async def test_one_bad_answer_slows_nobody() -> None:
+    """It says nothing of the service."""
+    far = Service_(lambda name, asked: error(500) if (name, asked) == ("id3", 2) else after(20)(name, asked))
+    smooth = Service_(after(20))
+    ends = []
+    for desk in (far, smooth):
+        async with polling(desk) as poller:
+            began = now()
+            await asyncio.gather(*(poller.watch(f"id{i}", timeout=5000) for i in range(5) if i != 3 or desk is far))
+            ends.append(now() - began)
+    assert ends[0] < ends[1] * 1.5
+
+
+async def test_the_services_own_pause_is_kept_by_all() -> None:
+    """A 429 with Retry-After: nobody asks before it is over."""
+    far = Service_(
+        lambda name, asked: error(429, retry_after="90") if (name, asked) == ("id0", 1) else after(5)(name, asked)
+    )
+    async with polling(far) as poller:
+        await asyncio.gather(*(poller.watch(f"id{i}", timeout=5000) for i in range(20)))
+    limited = far.times[0]
+    assert [at for at in far.times if limited + 1 < at < limited + 90] == []
+
+
+async def test_what_was_heard_is_told() -> None:
+    """None for a usable answer, a 404 and a 429 among them; the error for any other."""
+    said: list[HttpReply | KlingError] = [error(500), RUNNING, error(404), error(429), AnswerLost("gone"), DONE]
+    heard: list[KlingError | None] = []
+    async with polling(Service_(lambda _id, asked: said[asked - 1]), heard.append) as poller:
+        await poller.watch("a", timeout=1000)
+    assert [type(one).__name__ for one in heard] == [
+        "ServerTrouble",
+        "NoneType",
+        "NoneType",
+        "NoneType",
+        "AnswerLost",
+        "NoneType",
+    ]
+
+
+async def test_many_generations_are_not_asked_in_waves() -> None:
+    """Begun in one instant, they are asked evenly after a minute."""
+    far = Service_(lambda _id, _: DONE if now() > began + 300 else RUNNING)
+    began = now()
+    async with polling(far) as poller:
+        await asyncio.gather(*(poller.watch(f"id{i}", timeout=5000) for i in range(100)))
+    seconds = Counter(int(at - began) for at in far.times if 120 <= at - began < 280)
+    assert max(seconds.values()) < 5 * sum(seconds.values()) / 160
+
+
+async def test_a_worker_that_dies_tells_those_who_wait() -> None:
+    """Its own error comes to every watcher, not a time-out hours later; and who comes later is served."""
+    far = Service_(lambda _id, _: ZeroDivisionError("a fault of our own"))
+    async with polling(far, poll_workers=2) as poller:
+        for _ in range(5):
+            watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(3)]
+            began = now()
+            await asyncio.wait(watchers)
+            assert now() - began < 10
+            assert {type(watcher.exception()) for watcher in watchers} == {ZeroDivisionError}
+        far.say = after(1)
+        assert (await poller.watch("late", timeout=5000)).video is not None
+
+
+async def test_closing_tells_those_who_wait() -> None:
+    """A client that is closed beside its watchers leaves none of them hanging."""
+    far = Service_(lambda _id, _: RUNNING)
+    async with polling(far) as poller:
+        watcher = asyncio.ensure_future(poller.watch("a", timeout=5000))
+        await asyncio.sleep(10)
+    with pytest.raises((RuntimeError, KlingError)):
+        await asyncio.wait_for(watcher, 1)
+
+
+async def test_a_generation_is_a_value() -> None:
+    """What one watcher gets, another may be given too."""
+    async with polling(Service_(after(0))) as poller:
+        assert isinstance(await poller.watch("a", timeout=10), Generation)
