@@ -7,7 +7,7 @@ import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -62,8 +62,9 @@ class _Core:
 
     async def close(self) -> None:
         """Close every door, the last one opened first."""
-        for door in reversed(self.doors):
-            await door()
+        async with AsyncExitStack() as stack:
+            for door in self.doors:
+                stack.push_async_callback(door)
 
     def downloader(self, store: VideoStore, *, wait_for_room: bool) -> Downloader:
         """Make a downloader into a store."""

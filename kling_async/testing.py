@@ -54,7 +54,8 @@ class MemoryJournal:
         if known is None:
             return self._enter(record)
         if known.written == record.written:
-            return known
+            self._records[record.key] = evolve(known, request=record.request)
+            return self._records[record.key]
         if known.stage in PAID_FOR:
             return RequestChanged(
                 f"row {record.key!r} was edited after money stood behind it (it is {known.stage})",
@@ -97,7 +98,11 @@ class MemoryJournal:
         if ceiling is not None and taken + (record.credits or 0) > ceiling:
             raise BudgetExceeded("the next video would pass the budget")
         known = self._records.get(record.key)
-        if known is None or known.stage is not Stage.PLANNED or known.attempt != record.attempt - 1:
+        if known is None or (known.stage, known.attempt, known.written) != (
+            Stage.PLANNED,
+            record.attempt - 1,
+            record.written,
+        ):
             raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
         await self.save(record)
         return None

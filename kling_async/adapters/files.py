@@ -205,6 +205,8 @@ class _Part:
                 os.link(source, self.path)
             except OSError:
                 shutil.copyfile(source, self.path)
+                with self.path.open("rb") as copy:
+                    os.fsync(copy.fileno())
             self.path.replace(self._final)
             # Two names of one file: renaming one over the other leaves both.
             self.path.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import evolve
+
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
 from kling_async.errors import BudgetExceeded, JournalError, JournalTooNew, KlingError, RequestChanged
@@ -89,8 +91,13 @@ class SqliteJournal:
             fresh = connection.execute(self._sql["insert"], values).rowcount
         if fresh and values["name"] == record.name:
             return record
-        known = _record(connection.execute(self._sql["get"], (record.key,)).fetchone())
+        row = connection.execute(self._sql["get"], (record.key,)).fetchone()
+        known = _record(row)
         if known.written == record.written:
+            # What is carried, and where paths start from, are the caller's to change: nothing is bought by them.
+            if row["request"] != values["request"]:
+                connection.execute(self._sql["renew"], values)
+                known = evolve(known, request=record.request)
             return known
         if known.stage in PAID_FOR:
             return RequestChanged(
@@ -227,6 +234,7 @@ def _enrolment(record: Record) -> dict[str, Any]:
 
 _STATE: Final = (
     "key",
+    "written",
     "content",
     "attempt",
     "client_request_id",
@@ -255,7 +263,6 @@ def _record(row: sqlite3.Row) -> Record:
     return Record(
         name=row["name"],
         request=from_document(json.loads(row["request"])),
-        written=row["written"],
         stage=Stage(row["stage"]),
         trouble=Trouble(row["trouble_kind"], row["trouble_message"]) if row["trouble_kind"] else None,
         **{name: row[name] for name in _STATE},

@@ -5,6 +5,9 @@ INSERT INTO row (key, name, name_fold, request, written, stage)
 VALUES (:key, :name, :name_fold, :request, :written, :stage)
 ON CONFLICT (key) DO NOTHING
 
+-- name: renew
+UPDATE row SET request = :request WHERE key = :key
+
 -- name: replace
 UPDATE row SET request = :request, written = :written, stage = 'planned', content = NULL, credits = NULL,
     generation_id = NULL, shares = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
@@ -22,7 +25,7 @@ LIMIT 1
 UPDATE row SET stage = 'submitting', content = :content, attempt = :attempt, client_request_id = :client_request_id,
     sent_at = :sent_at, sent_with = :sent_with, generation_id = NULL, shares = NULL, credits = :credits, trouble_kind = NULL,
     trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
-WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1
+WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1 AND written = :written
 
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,

@@ -15,6 +15,7 @@ from typing import Final
 import click
 
 from kling_async.errors import (
+    AnswerLost,
     AuthenticationFailed,
     BudgetExceeded,
     ConfigurationError,
@@ -44,6 +45,7 @@ _CODES: Final = (
     ((ConfigurationError, InvalidRequest, RequestChanged, JournalTooNew, JournalError), USAGE),
     (AuthenticationFailed, KEY),
     ((OutOfCredit, BudgetExceeded), MONEY),
+    (AnswerLost, ROWS_FAILED),
     ((ServiceUnavailable, TransportError), UNAVAILABLE),
     (KlingError, ROWS_FAILED),
 )

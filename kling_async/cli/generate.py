@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     "--resume", metavar="ID", help="Buy nothing: wait for and fetch what was bought, by its generation id or ka1.… id."
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
-@click.option("--timeout", type=float, metavar="S", help="Seconds to wait for the generation.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds to wait for the generation."
+)
 @click.option(
     "--no-image-checks",
     "image_checks",

@@ -134,7 +134,15 @@ async def _run(  # noqa: PLR0913  # the flags, each by name
             ) as batch:
                 beside.take_over([record async for record in batch.unfinished()])
                 code = await _spend(
-                    batch, source, progress, stand, settings=settings, dry_run=dry_run, yes=yes, as_json=as_json
+                    batch,
+                    source,
+                    progress,
+                    stand,
+                    twice=bool(check.duplicates),
+                    settings=settings,
+                    dry_run=dry_run,
+                    yes=yes,
+                    as_json=as_json,
                 )
                 stand.concluded = True
                 return code
@@ -142,18 +150,19 @@ async def _run(  # noqa: PLR0913  # the flags, each by name
             source.close()
 
 
-async def _spend(
+async def _spend(  # noqa: PLR0913  # what a run knows by then, each by name
     batch: Batch,
     source: Manifest,
     progress: Progress,
     stand: _Stand,
     *,
+    twice: bool,
     settings: Settings,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> int:
-    enrolled = await _enrol(batch, source)
+    enrolled = await _enrol(batch, source, twice=twice)
     if enrolled.refused:
         return _show_refused(enrolled.refused, as_json=as_json)
     # Rows of an earlier manifest that cost nothing and stand in this one no more are nobody's business here.
@@ -195,17 +204,18 @@ class _Enrolled:
     refused: list[KlingError] = field(factory=list)
 
 
-async def _enrol(batch: Batch, source: Manifest) -> _Enrolled:
-    """Take all rows into the journal; a row that stands twice is one."""
+async def _enrol(batch: Batch, source: Manifest, *, twice: bool) -> _Enrolled:
+    """Take all rows into the journal; where some stand twice, each is one row."""
     found, seen = _Enrolled(), set[int]()
     async for chunk in source.chunks():
         for record in await batch.enrol(chunk):
             if not isinstance(record, Record):
                 found.refused.append(record)
                 continue
-            if hash(record.key) in seen:
-                continue
-            seen.add(hash(record.key))
+            if twice:
+                if hash(record.key) in seen:
+                    continue
+                seen.add(hash(record.key))
             found.rows += 1
             found.planned += record.stage is Stage.PLANNED
             found.failed += record.stage is Stage.FAILED

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve, frozen
 
-from kling_async.errors import ConfigurationError, GenerationOverdue, KlingError, ServiceUnavailable
+from kling_async.errors import ConfigurationError, KlingError, RequestChanged, ServiceUnavailable
 from kling_async.flow.background import Job
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Scribe, Slot
@@ -30,7 +30,6 @@ from kling_async.flow.streams import Outcomes, Requests, chunks
 from kling_async.flow.walker import Walker
 from kling_async.ports import Observer
 from kling_async.rules.lifecycle import HOLDS_SLOT
-from kling_async.rules.troubles import error_of_record
 from kling_async.types.outcome import BatchReport, Outcome, Tally, usd
 from kling_async.types.record import Record, Retried, Stage
 from kling_async.types.request import ImageToVideo
@@ -166,8 +165,11 @@ class Batch:
             raise ConfigurationError("the batch is not open: use it as `async with open_batch(…) as batch`")
         if self._streaming:
             raise ConfigurationError("the batch runs already: one stream at a time")
-        self._streaming, self._buyer.stopping = True, False
+        self._buyer.stopping = False
         send, receive = anyio.create_memory_object_stream[Outcome](0)
+        await self._crew.background.ready()
+        # Nothing waits from here to the block that ends it: a stream that was cancelled at its start locks nobody out.
+        self._streaming = True
         job = await self._crew.background.start(partial(self._serve, requests, send, retry_failed=retry_failed))
         try:
             yield Outcomes(receive, partial(self._crew.background.result, job))
@@ -210,17 +212,20 @@ class Batch:
     async def _serve(self, requests: Requests, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool) -> None:
         self._crew.gate.begin()
         self._crew.flight.clear()
-        rows = Rows(self._crew, self._walker, self._outcome, send)
+        rows = Rows(self._crew, self._walker, send)
         async with send, anyio.create_task_group() as around:
             await self._secretary.open()
             around.start_soon(self._guard)
             around.start_soon(self._secretary.keep)
-            async with anyio.create_task_group() as group:
-                with suppress(Closed):
+            try:
+                async with anyio.create_task_group() as group:
                     await self._resume(group, rows)
-                    await self._feed(group, rows, requests, retry_failed=retry_failed)
+                    await self._feed_until_closed(group, rows, requests, retry_failed=retry_failed)
+            finally:
+                # However the run ends: the results say what the journal says.
+                with anyio.CancelScope(shield=True):
+                    await self._secretary.close()
             around.cancel_scope.cancel()
-        await self._secretary.close()
         if self._crew.gate.closed is not None:
             raise self._crew.gate.closed
 
@@ -234,8 +239,7 @@ class Batch:
                 error = ServiceUnavailable(
                     f"no usable answer from the service for {silence[0] / 60:.0f} minutes, last: {silence[1]}"
                 )
-                self._crew.gate.close(error)
-                raise error
+                raise self._crew.gate.close(error)
 
     async def _resume(self, group: TaskGroup, rows: Rows) -> None:
         """Take up what was bought before: money stands behind it, whatever the source brings."""
@@ -251,45 +255,47 @@ class Batch:
                     await rows.room()
                 rows.begin(group, record, slot)
 
+    async def _feed_until_closed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
+        """Feed rows; a source that waits is left when no more may be submitted: what it waits for may never come."""
+        async with anyio.create_task_group() as watch:
+
+            async def leave() -> None:
+                await self._crew.gate.shut()
+                watch.cancel_scope.cancel()
+
+            watch.start_soon(leave)
+            with suppress(Closed):
+                await self._feed(group, rows, requests, retry_failed=retry_failed)
+            watch.cancel_scope.cancel()
+
     async def _feed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
         async for chunk in chunks(requests):
             await rows.room()
-            # A row that stands twice in the source is one row: what is in flight is not begun again.
-            begun = self._crew.flight.keys()
-            known = await self.enrol(chunk)
-            for request, record in zip(chunk, known, strict=True):
+            fresh = await self._not_in_flight(chunk, rows)
+            known = await self.enrol(fresh)
+            for request, record in zip(fresh, known, strict=True):
                 if not isinstance(record, Record):
                     await rows.refuse(request, record)
                     continue
-                if record.key in rows.resumed or record.key in begun or record.stage not in _STARTS:
+                if record.key in rows.resumed or record.stage not in _STARTS:
                     continue
-                begun.add(record.key)
                 if record.stage is Stage.FAILED and retry_failed:
                     record = await self._scribe.move(record, Retried())  # noqa: PLW2901  # the same row, one step on
                 await rows.admit(group, record)
 
-    def _outcome(self, record: Record, *, resumed: bool = False) -> Outcome:
-        done = record.stage is Stage.DONE
-        return Outcome(
-            record.key,
-            record.stage,
-            record.request,
-            path=self._crew.store.path(record.name) if done else None,
-            error=error_of_record(record) or (_waits(record) if not done else None),
-            generation_id=record.generation_id or record.shares,
-            size=record.size if done else None,
-            sha256=record.sha256 if done else None,
-            seconds=record.seconds if done else None,
-            credits=record.credits,
-            resumed=resumed,
-        )
-
-
-def _waits(record: Record) -> KlingError | None:
-    """Return why a row that was not bought has ended: it shares a generation that is not finished."""
-    if record.stage is not Stage.PLANNED:
-        return None
-    return GenerationOverdue(f"row {record.key!r} waits for the video of another row of equal content: run again later")
+    async def _not_in_flight(self, chunk: Sequence[ImageToVideo], rows: Rows) -> list[ImageToVideo]:
+        """Leave out what is in flight: a row that stands twice in the source is one row, and one edited is refused."""
+        flying, fresh = self._crew.flight.written(), list[ImageToVideo]()
+        for request in chunk:
+            planned = await planned_record(request, self._crew.service.images)
+            known = flying.get(planned.key)
+            if known is None:
+                flying[planned.key] = planned.written
+                fresh.append(request)
+            elif known != planned.written:
+                message = f"row {planned.key!r} stands in the source twice, with other content: give one another key"
+                await rows.refuse(request, RequestChanged(message, key=planned.key))
+        return fresh
 
 
 async def _stop(job: Job[None]) -> None:

@@ -20,6 +20,7 @@ from kling_async.errors import (
     JournalError,
     KlingError,
     OutOfCredit,
+    ServerTrouble,
 )
 from kling_async.flow.crew import Crew, Scribe
 from kling_async.flow.reconciler import Finding, Found
@@ -48,6 +49,12 @@ logger = logging.getLogger(__name__)
 
 POST_GRACE: Final = 10.0
 """Seconds that a POST which is out may take to be answered after its row was cancelled."""
+
+_LOOKED_AT_LEAST: Final = 600.0
+"""Seconds that this process looks for a lost POST before it may be submitted again."""
+
+MOST_ATTEMPTS: Final = 20
+"""POSTs of one row after which a failure that looks like the service's trouble is taken for its own."""
 
 _KEY_CHECKS: Final = 3
 """Refusals of the key in a row after which submitting stops, whatever the balance call says."""
@@ -135,6 +142,11 @@ class Buyer:
         credits_ = generation.usage.credits
         if self._crew.prices.told(record.request.duration, credits_):
             logger.warning("a video costs %s credits now, more than was known", credits_)
+            if self._ceiling is not None:
+                message = (
+                    "a video costs more than was known when the budget was set: see what it costs now, and run again"
+                )
+                self._crew.gate.close(BudgetExceeded(message))
         if generation.echoed is False and not self._warned_of_echo:
             self._warned_of_echo = True
             logger.warning("the service does not echo X-Client-Request-Id: lost answers will not be found again")
@@ -154,6 +166,8 @@ class Buyer:
         """Return the event that a failed POST is, and let all submits know."""
         gate = self._crew.gate
         verdict = decide(Operation.SUBMIT, error)
+        if verdict is Verdict.RAISE:
+            raise error
         if verdict is Verdict.REFUSED:
             gate.heard()
             return Refused(trouble_of(error))
@@ -199,6 +213,10 @@ class Buyer:
         sent_at = record.sent_at if record.sent_at is not None else self._crew.clock.wall()
         patience = max(self._crew.settings.uncertain.uncertain_after, 3 * self.longest)
         timeout = 0.0 if once else patience - self._scribe.age(record)
+        if self._crew.settings.uncertain.on_uncertain == "resubmit":
+            # Before it may be bought again, this process itself has looked for a while, whatever the wall's clock says.
+            least = min(_LOOKED_AT_LEAST, self._crew.settings.uncertain.uncertain_after)
+            timeout = max(patience - self._scribe.age(record), least)
         return await self._crew.reconciler.find(record.client_request_id or "", sent_at=sent_at, timeout=timeout)
 
     async def _found(self, record: Record, found: Found) -> Record:
@@ -206,6 +224,11 @@ class Buyer:
             logger.info("%s: its lost submit was found again, generation %s", record.key, found.generation_id)
             return await self._adopt(record, found.generation_id, None)
         if found.finding is Finding.NOT_BOUGHT:
+            message = f"{record.attempt} submits of it had no answer, and the usage log lists each as failed"
+            error = ServerTrouble(message)
+            self._crew.gate.troubled(error)
+            if record.attempt >= MOST_ATTEMPTS:
+                return await self._scribe.move(record, Unbought(), Refused(trouble_of(error)))
             return await self._scribe.move(record, Unbought())
         if found.finding is Finding.NOT_LISTED and self._crew.settings.uncertain.on_uncertain == "resubmit":
             logger.warning("%s: its lost submit is not in the usage log; it is submitted again, as asked", record.key)

@@ -16,7 +16,14 @@ from typing import Final, Self
 
 from attrs import evolve
 
-from kling_async.errors import AnswerLost, ConfigurationError, DownloadError, KlingError, ServiceUnavailable
+from kling_async.errors import (
+    AnswerLost,
+    ConfigurationError,
+    DownloadError,
+    GenerationFailed,
+    KlingError,
+    ServiceUnavailable,
+)
 from kling_async.flow.background import Background
 from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.flow.gate import Gate
@@ -39,6 +46,9 @@ POST_GRACE: Final = 10.0
 
 LOOK_UP: Final = 900.0
 """Seconds that a lost answer is looked up before the caller is told."""
+
+_MOST_ATTEMPTS: Final = 200
+"""POSTs of one request, each proven to have made no job, after which the caller is told."""
 
 _HISTORY: Final = 7 * 86_400.0
 """Seconds that `find` looks back."""
@@ -109,25 +119,24 @@ class KlingClient:
             ServiceUnavailable: No usable answer for too long; nothing was bought.
         """
         prepared = await self._service.prepare(request)
-        while True:
-            await self._gate.enter()
-            try:
-                generation = await self._attempt(prepared)
-            finally:
-                self._gate.landed()
-                self._gate.leave()
+        for _ in range(_MOST_ATTEMPTS):
+            generation = await self._attempt(prepared)
             if generation is not None:
                 return generation
+        raise ServiceUnavailable(
+            f"the service refused {_MOST_ATTEMPTS} submits one after the other; nothing was bought"
+        )
 
     async def _attempt(self, prepared: Prepared) -> Generation | None:
         """Send one POST; None where it surely made no job and may be sent again."""
+        await self._gate.enter()
         self._count += 1
         name, sent_at = client_request_id(self._session, str(self._count), 1), self._clock.wall()
         post = partial(self._post, prepared, name)
         try:
-            generation = await self._background.shielded(post, grace=POST_GRACE)
+            generation = await self._background.shielded(self._through_the_gate(post), grace=POST_GRACE)
         except asyncio.CancelledError:
-            logger.warning("a submit was cancelled; client.find(%r) tells whether it bought a video", name)
+            _warn_cancelled(name)
             raise
         except KlingError as error:
             verdict = decide(Operation.SUBMIT, error)
@@ -137,10 +146,26 @@ class KlingClient:
                 self._check_silence(error)
                 return None
             if verdict is Verdict.UNCERTAIN:
-                return await self._look_up(name, sent_at, error)
+                try:
+                    return await self._look_up(name, sent_at, error)
+                except asyncio.CancelledError:
+                    _warn_cancelled(name)
+                    raise
             raise
         self._gate.accepted()
         return generation
+
+    def _through_the_gate(self, post: Callable[[], Awaitable[Generation]]) -> Callable[[], Awaitable[Generation]]:
+        """Give the place at the gate back when the POST has its answer: a look-up must not keep it."""
+
+        async def work() -> Generation:
+            try:
+                return await post()
+            finally:
+                self._gate.landed()
+                self._gate.leave()
+
+        return work
 
     async def _post(self, prepared: Prepared, name: str) -> Generation:
         generation = await self._service.submit(prepared, client_request_id=name)
@@ -168,10 +193,18 @@ class KlingClient:
         """Look once for a submit in the usage log, by the id that it carried; the last seven days are read.
 
         Returns:
-            The generation as it stands now; None where the log does not list it (yet), or lists it as failed.
+            The generation as it stands now; None where the log was read and does not list it (yet).
+
+        Raises:
+            GenerationFailed: The log lists it as failed: nothing was bought.
+            ServiceUnavailable: The log could not be read, or lists it without an id: ask again later.
         """
         now = self._clock.wall()
         found = await self._reconciler.find(client_request_id, sent_at=now, timeout=0, look_back=_HISTORY)
+        if found.finding is Finding.NOT_BOUGHT:
+            raise GenerationFailed(f"the usage log lists {client_request_id} as failed: nothing was bought")
+        if found.finding is Finding.NOT_ASKED:
+            raise ServiceUnavailable(f"the usage log does not tell about {client_request_id}: ask again later")
         return None if found.generation_id is None else await self.retrieve(found.generation_id)
 
     async def retrieve(self, generation: Generation | str) -> Generation:
@@ -250,6 +283,10 @@ class KlingClient:
         if found.video is None:
             raise DownloadError("the service gives no link", generation_id=found.id)
         return found.video
+
+
+def _warn_cancelled(name: str) -> None:
+    logger.warning("a submit was cancelled; client.find(%r) tells whether it bought a video", name)
 
 
 def _id(generation: Generation | str) -> str:

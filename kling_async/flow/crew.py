@@ -54,6 +54,7 @@ class Flight:
 
     def __init__(self) -> None:
         self._ends: dict[str, asyncio.Event | None] = {}
+        self._written: dict[str, str] = {}
         self.parked = 0
         """Rows that wait for another of equal content."""
 
@@ -63,18 +64,21 @@ class Flight:
     def clear(self) -> None:
         """Forget all, as a run begins."""
         self._ends.clear()
+        self._written.clear()
         self.parked = 0
 
-    def keys(self) -> set[str]:
-        """Return the keys of all rows in flight."""
-        return set(self._ends)
+    def written(self) -> dict[str, str]:
+        """Return the keys of all rows in flight, each with the digest of its row as written."""
+        return dict(self._written)
 
-    def begin(self, key: str) -> None:
+    def begin(self, record: Record) -> None:
         """Note that a row is in flight."""
-        self._ends[key] = None
+        self._ends[record.key] = None
+        self._written[record.key] = record.written
 
     def end(self, key: str) -> None:
         """Note that it has ended, and let those who wait for it know."""
+        self._written.pop(key, None)
         event = self._ends.pop(key, None)
         if event is not None:
             event.set()
@@ -141,7 +145,11 @@ class Scribe:
         """Tell the observers of a change that was saved."""
         logger.debug("%s: %s -> %s", after.key, before.stage, after.stage)
         for observer in self._observers:
-            observer.changed(before, after)
+            try:
+                observer.changed(before, after)
+            except Exception:
+                # Somebody who only looks on must not stand between an intent and its POST.
+                logger.exception("an observer failed")
 
     def age(self, record: Record) -> float:
         """Return the seconds since a record's last POST; 0 where there was none."""

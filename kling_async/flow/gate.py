@@ -37,6 +37,7 @@ class Gate:
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._closed: KlingError | None = None
+        self._shut = asyncio.Event()
         self._last_usable: float | None = None
         self._trouble: KlingError | None = None
 
@@ -49,6 +50,7 @@ class Gate:
         """Begin a run: nothing is open, and what closed the gate before is tried again."""
         self.admission.begin()
         self._closed = self._trouble = self._last_usable = None
+        self._shut.clear()
 
     async def enter(self) -> None:
         """Wait for a slot and take it.
@@ -79,7 +81,12 @@ class Gate:
             self._closed = error
             logger.warning("no more submits: %s", error)
         self._changed.set()
+        self._shut.set()
         return self._closed
+
+    async def shut(self) -> None:
+        """Wait until the gate is closed."""
+        await self._shut.wait()
 
     def adopt(self) -> None:
         """Take a slot for what is open already."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from attrs import define, frozen
 
-from kling_async.errors import KlingError
+from kling_async.errors import KlingError, ProtocolViolation
 from kling_async.flow.background import Background, Job
 from kling_async.flow.service import Service
 from kling_async.rules.account import LogEntry, LogPage
@@ -45,7 +45,7 @@ class Finding(enum.Enum):
     NOT_LISTED = "not listed"
     """The whole log was read when the time was over, and does not know it."""
     NOT_ASKED = "not asked"
-    """The log could not be read when the time was over."""
+    """The log could not be read when the time was over, or lists it without an id."""
 
 
 @frozen
@@ -64,6 +64,13 @@ class _Search:
     latest: float
     future: asyncio.Future[Found]
     waiting: int = 0
+    listed: bool = False
+
+    def so_far(self) -> Found:
+        """Return what is known when the time is over and the whole log was read."""
+        if self.future.done():
+            return self.future.result()
+        return Found(Finding.NOT_ASKED if self.listed else Finding.NOT_LISTED)
 
 
 class Reconciler:
@@ -116,7 +123,7 @@ class Reconciler:
             except KlingError as error:
                 logger.info("the usage log cannot be read: %s", error)
                 return search.future.result() if search.future.done() else Found(Finding.NOT_ASKED)
-            return search.future.result() if search.future.done() else Found(Finding.NOT_LISTED)
+            return search.so_far()
         finally:
             search.waiting -= 1
             if not search.waiting and self._searches.get(client_request_id) is search:
@@ -164,10 +171,19 @@ class Reconciler:
         await self._read_whole()
 
     async def _read_whole(self) -> None:
-        """Read the log around all that are looked for, newest first, until all are found or the pages end."""
+        """Read the log around all that are looked for; those sent about the same time share one read."""
         searches = [search for search in self._searches.values() if not search.future.done()]
-        if not searches:
-            return
+        for group in _groups(searches):
+            await self._read_around(group)
+        if searches:
+            self._read()
+
+    async def _read_around(self, searches: list[_Search]) -> None:
+        """Read the log around some, newest first, until all are found or the pages end.
+
+        Raises:
+            KlingError: A page cannot be read, or the pages do not end: what was not found may still be there.
+        """
         start = min(search.earliest for search in searches) - SKEW
         end = max(search.latest for search in searches) + SKEW
         offset = 0
@@ -177,8 +193,8 @@ class Reconciler:
                 self._match(entry)
             offset += page.size
             if not page.has_more or not page.size or all(search.future.done() for search in searches):
-                break
-        self._read()
+                return
+        raise ProtocolViolation(f"the usage log has more than {_MAX_PAGES} pages around the moment")
 
     async def _page(self, start: float, end: float, offset: int) -> LogPage:
         """Read one page; a failed one is asked for again, so that a long log is not begun anew."""
@@ -204,3 +220,17 @@ class Reconciler:
             search.future.set_result(Found(Finding.NOT_BOUGHT))
         elif entry.generation_id is not None:
             search.future.set_result(Found(Finding.BOUGHT, entry.generation_id))
+        else:
+            # Listed, but not under which id: it may be bought, so it is never "not listed".
+            search.listed = True
+
+
+def _groups(searches: list[_Search]) -> list[list[_Search]]:
+    """Put searches together whose times lie close: the days between two of them hold other people's requests."""
+    groups: list[list[_Search]] = []
+    for search in sorted(searches, key=lambda search: search.earliest):
+        if groups and search.earliest - groups[-1][-1].latest < 4 * SKEW:
+            groups[-1].append(search)
+        else:
+            groups.append([search])
+    return groups

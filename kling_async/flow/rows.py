@@ -6,15 +6,16 @@ Outcomes leave through a stream without a buffer: a slow consumer holds the rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from kling_async.errors import KlingError
+from kling_async.errors import GenerationOverdue, KlingError
 from kling_async.flow.crew import Crew, Slot
 from kling_async.flow.walker import Walker
+from kling_async.ports import VideoStore
+from kling_async.rules.troubles import error_of_record
 from kling_async.types.outcome import Outcome
 from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
@@ -34,12 +35,10 @@ class Rows:
         self,
         crew: Crew,
         walker: Walker,
-        outcome: Callable[..., Outcome],
         send: MemoryObjectSendStream[Outcome],
     ) -> None:
         self._crew = crew
         self._walker = walker
-        self._outcome = outcome
         self._send = send
         self._tasks = 0
         self._left = asyncio.Event()
@@ -57,7 +56,7 @@ class Rows:
     async def admit(self, group: TaskGroup, record: Record) -> None:
         """Start a row when there is a slot for it; one that has ended is an outcome at once."""
         if record.stage in {Stage.DONE, Stage.FAILED}:
-            await self._send.send(self._outcome(record, resumed=True))
+            await self._send.send(outcome_of(record, self._crew.store, resumed=True))
             return
         await self.room()
         slot = Slot(self._crew.gate)
@@ -72,7 +71,7 @@ class Rows:
     def begin(self, group: TaskGroup, record: Record, slot: Slot) -> None:
         """Start a row's task."""
         self._tasks += 1
-        self._crew.flight.begin(record.key)
+        self._crew.flight.begin(record)
         group.start_soon(self._row, record, slot)
 
     async def refuse(self, request: ImageToVideo, error: KlingError) -> None:
@@ -84,7 +83,7 @@ class Rows:
         try:
             ended = await self._walker.walk(record, slot)
             slot.release()
-            await self._send.send(self._outcome(ended))
+            await self._send.send(outcome_of(ended, self._crew.store))
         except KlingError as error:
             # The gate is closed and this row was not bought: it stays as it is, for the next run.
             if error is not self._crew.gate.closed:
@@ -94,3 +93,28 @@ class Rows:
             self._tasks -= 1
             self._crew.flight.end(record.key)
             self._left.set()
+
+
+def outcome_of(record: Record, store: VideoStore, *, resumed: bool = False) -> Outcome:
+    """Return how a record ended, or why it was set aside."""
+    done = record.stage is Stage.DONE
+    return Outcome(
+        record.key,
+        record.stage,
+        record.request,
+        path=store.path(record.name) if done else None,
+        error=error_of_record(record) or (_waits(record) if not done else None),
+        generation_id=record.generation_id or record.shares,
+        size=record.size if done else None,
+        sha256=record.sha256 if done else None,
+        seconds=record.seconds if done else None,
+        credits=record.credits,
+        resumed=resumed,
+    )
+
+
+def _waits(record: Record) -> KlingError | None:
+    """Return why a row that was not bought has ended: it shares a generation that is not finished."""
+    if record.stage is not Stage.PLANNED:
+        return None
+    return GenerationOverdue(f"row {record.key!r} waits for the video of another row of equal content: run again later")

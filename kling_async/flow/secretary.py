@@ -58,9 +58,12 @@ class Secretary:
                 logger.warning("the metadata cannot be written: %s", error)
 
     async def close(self) -> None:
-        """Write what is missing, and the failures as they stand."""
-        await self._catch_up()
-        await self._write_failures()
+        """Write what is missing, and the failures as they stand; what cannot be is made good at the next start."""
+        try:
+            await self._catch_up()
+            await self._write_failures()
+        except KlingError as error:
+            logger.warning("the results cannot be written: %s", error)
 
     async def _catch_up(self) -> None:
         position = None

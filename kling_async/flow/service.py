@@ -67,8 +67,8 @@ class Service:
                     sized[name] = await self._sized(source)
             except InvalidRequest as error:
                 issues.extend(Issue(name, issue.message) for issue in error.issues)
-        if self._image_checks and not issues:
-            issues = await self._check_pictures(request, sized)
+        if self._image_checks:
+            issues += await self._check_pictures(request, sized)
         if issues:
             raise InvalidRequest(issues=tuple(issues))
         return Prepared(request, sized, content_digest(request, digests))
@@ -81,7 +81,7 @@ class Service:
         issues: list[Issue] = []
         facts = {}
         for name, source in request.images:
-            if source.kind is ImageKind.URL:
+            if name not in sized:
                 continue
             try:
                 facts[name] = await self.images.facts(source)

@@ -20,7 +20,7 @@ from kling_async.errors import (
     KlingError,
     NotFound,
 )
-from kling_async.flow.buyer import Buyer, Original
+from kling_async.flow.buyer import MOST_ATTEMPTS, Buyer, Original
 from kling_async.flow.crew import Crew, Scribe, Slot, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
@@ -41,8 +41,8 @@ from kling_async.types.record import (
 
 logger = logging.getLogger(__name__)
 
-CROWDED_ATTEMPTS: Final = 20
-"""POSTs of one row after which "too many at once" is taken for its own failure."""
+_FRESH: Final = 60.0
+"""Seconds of age at which this process must have begun to watch a generation, to know how long it took."""
 
 WATCHED_AT_LEAST: Final = 600.0
 """Seconds that this process watches a generation before it may call it overdue."""
@@ -135,11 +135,12 @@ class Walker:
         return Verified(file.size, file.sha256, file.seconds)
 
     async def _watch(self, record: Record, *, once: bool) -> tuple[Record, RemoteVideo | None]:
+        age = self._scribe.age(record)
         try:
             generation = await (self._ask_once(record) if once else self._wait(record))
         except GenerationFailed as error:
             failed = Failed(trouble_of(error))
-            if error.too_many_jobs and record.attempt < CROWDED_ATTEMPTS:
+            if error.too_many_jobs and record.attempt < MOST_ATTEMPTS:
                 self._crew.gate.crowded()
                 return await self._scribe.move(record, failed, Retried()), None
             return await self._scribe.move(record, failed), None
@@ -147,7 +148,7 @@ class Walker:
             return await self._scribe.move(record, Overdue(trouble_of(error))), None
         except AuthenticationFailed as error:
             raise self._crew.gate.close(error) from None
-        if not once:
+        if not once and age < _FRESH:
             self._buyer.longest = max(self._buyer.longest, self._scribe.age(record))
         return await self._scribe.move(record, Rendered(generation.usage.credits)), generation.video
 

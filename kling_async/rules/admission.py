@@ -127,7 +127,9 @@ class Admission:
         if now >= self._paused_until:
             self._troubles += 1
         own = backoff(self._troubles, draw, first=self._limits.backoff_first, cap=self._limits.backoff_cap)
-        self._paused_until = max(self._paused_until, now + (own if pause is None else pause))
+        # An answer may ask for no pause at all: the first step of our own back-off is kept all the same.
+        asked = own if pause is None else max(pause, min(own, self._limits.backoff_first / 2))
+        self._paused_until = max(self._paused_until, now + asked)
         self._probing = True
 
     def uncertain(self, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from kling_async.simulator import Fault, FaultPlan
 from kling_async.simulator.jobs import Order
 from kling_async.simulator.world import Bidder
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import DATA_URI, KEY, World, png
+from tests.cli.harness import DATA_URI, KEY, World, at_once, png, until
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(world: World) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_bought(world: World) -> None:
-    """A folder as FILE, with `--overwrite` or without, a file on the way to it, or no such place: 2, and no purchase."""
+    """A folder as FILE, with `--overwrite` too, a file on the way to it, or no such place: 2, and no purchase."""
     (world.folder / "folder").mkdir()
     refused = [
         world.start("generate", "cat.png", "-o", "folder"),
@@ -88,25 +89,24 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_bought(wor
     assert (world.folder / "folder").is_dir()
 
 
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (("--duration", "7"), "duration: must be 5 or 10"),
-        (("--cfg-scale", "1.5"), "cfg_scale: must be a number from 0 to 1"),
-        (("--tail-image", "cat.png", "--static-mask", "cat.png"), "tail_image: cannot go together with static_mask"),
-        (("--dynamic-masks", "[{"), "--dynamic-masks is not JSON"),
-        (("--dynamic-masks", "7"), "dynamic_masks[0]"),
-        (("--dynamic-masks", '[{"mask": "cat.png"}]'), "dynamic_masks[0]"),
-        (("--tail-image", "no.png"), "tail_image: there is no file"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_wrong_request_is_refused_before_anything_is_bought(world: World, flags: tuple[str, ...], told: str) -> None:
+def test_a_wrong_request_is_refused_before_anything_is_bought(world: World) -> None:
     """Each wrong value ends with 2 and is named; nothing is bought."""
-    ended = world.run("generate", "cat.png", "-o", "cat.mp4", *flags)
-    assert (ended.code, ended.out) == (2, "")
-    assert told in ended.err
-    assert "Traceback" not in ended.err
+    wrong = {
+        "duration: must be 5 or 10": ("--duration", "7"),
+        "cfg_scale: must be a number from 0 to 1": ("--cfg-scale", "1.5"),
+        "tail_image: cannot go together with static_mask": ("--tail-image", "cat.png", "--static-mask", "cat.png"),
+        "--dynamic-masks is not JSON": ("--dynamic-masks", "[{"),
+        "dynamic_masks[0]: must be a list": ("--dynamic-masks", "7"),
+        "dynamic_masks[0]: ": ("--dynamic-masks", '[{"mask": "cat.png"}]'),
+        "tail_image: there is no file": ("--tail-image", "no.png"),
+        "prompt: has 2501 characters": ("--prompt", "x" * 2501),
+    }
+    running = {told: world.start("generate", "cat.png", "-o", "cat.mp4", *flags) for told, flags in wrong.items()}
+    for told, process in running.items():
+        ended = process.finish()
+        assert (ended.code, ended.out) == (2, "")
+        assert told in ended.err
+        assert "Traceback" not in ended.err
     assert not world.bought()
 
 
@@ -130,18 +130,21 @@ def test_what_takes_too_long_is_told_with_the_command_that_fetches_it(open_world
     assert holds(world, "cat.mp4")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_tells_the_command_that_fetches_what_is_bought(open_world: OpenWorld, number: signal.Signals) -> None:
+def test_a_stop_tells_the_command_that_fetches_what_is_bought(open_world: OpenWorld) -> None:
     """Ctrl-C while it waits: the command to go on with is told, and fetches the video without buying another."""
-    world = with_image(open_world(durations=1.5))
-    running = world.start("generate", "cat.png", "-o", "cat.mp4", "--json")
-    world.until_called("poll")
-    running.send(number)
-    ended = running.finish()
-    assert ended.code == 128 + number
-    assert ended.document["error"] == "Stopped"
-    assert world.run(*ended.resume).code == 0
-    assert holds(world, "cat.mp4")
+
+    def stopped(world: World, number: signal.Signals) -> None:
+        running = world.start("generate", "cat.png", "-o", "cat.mp4", "--json")
+        world.until_called("poll")
+        running.send(number)
+        ended = running.finish()
+        assert ended.code == 128 + number
+        assert ended.document["error"] == "Stopped"
+        assert world.run(*ended.resume).code == 0
+        assert holds(world, "cat.mp4")
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    at_once(*(partial(stopped, with_image(open_world(durations=1.5)), number) for number in numbers))
 
 
 def test_a_generation_is_fetched_by_its_id(open_world: OpenWorld) -> None:
@@ -161,25 +164,27 @@ def test_a_generation_is_fetched_by_its_id(open_world: OpenWorld) -> None:
     assert world.calls("submit") == 0
 
 
-def test_a_lost_submit_is_found_by_its_own_id(open_world: OpenWorld) -> None:
-    """The answer to the submit is lost and not yet in the log: 75 or 130, and the id that finds it later."""
-    world = with_image(open_world(FaultPlan.of(Fault("submit", "stalled_after", at=(1,)))))
-    env = {"KLING_ASYNC_SUBMIT_TIMEOUT": "0.5"}
-    ended = world.run("generate", "cat.png", "-o", "cat.mp4", env=env)
-    assert ended.code == 0, "the log lists it"
+def test_a_lost_submit_is_looked_up(open_world: OpenWorld) -> None:
+    """The answer to the submit is lost: it is found in the usage log, and not bought again."""
+    world = with_image(open_world(FaultPlan.of(Fault("submit", "dropped_after", at=(1,)))))
+    ended = world.run("generate", "cat.png", "-o", "cat.mp4")
+    assert (ended.code, ended.out) == (0, "cat.mp4\n")
     assert world.calls("submit") == 1
     assert holds(world, "cat.mp4")
 
 
 def test_a_lost_submit_that_is_not_listed_is_told_by_its_own_id(open_world: OpenWorld) -> None:
-    """What may have been bought is told with a command that looks it up; the command finds it once it is listed."""
-    plan = FaultPlan.of(Fault("submit", "dropped_after", at=(1,)), Fault("log", "500", at_most=4))
-    world = with_image(open_world(plan))
-    env = {"KLING_ASYNC_UNCERTAIN_AFTER": "0.5"}
-    ended = world.run("generate", "cat.png", "-o", "cat.mp4", env=env)
-    assert ended.code == 75
-    assert "ka1." in ended.err
-    world.go_wrong(FaultPlan())
+    """What may have been bought is told with a command that looks it up; it finds it when it is listed, not before."""
+    plan = FaultPlan.of(Fault("submit", "dropped_after", at=(1,)))
+    world = with_image(open_world(plan, log_listing="late", log_delay=2.5))
+    ended = world.run("generate", "cat.png", "-o", "cat.mp4", env={"KLING_ASYNC_UNCERTAIN_AFTER": "0.2"})
+    assert ended.code == 3
+    assert ended.resume[2].startswith("ka1.")
+    early = world.run(*ended.resume)
+    assert early.code == 3
+    assert early.resume == ended.resume
+    (purchase,) = world.bought()
+    until(lambda: world.service.now() > purchase.bought_at + 0.2 + 2.5, "the log lists it")
     assert world.run(*ended.resume).code == 0
     assert world.calls("submit") == 1
     assert holds(world, "cat.mp4")

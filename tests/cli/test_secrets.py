@@ -41,13 +41,17 @@ def test_neither_the_key_nor_a_signed_query_leaves_a_trace(open_world: OpenWorld
     env = {"KLING_ASYNC_DOWNLOAD_ATTEMPTS": "2", "KLING_ASYNC_BACKOFF_CAP": "0.5"}
     ended = world.run("run", world.manifest(6), *command, env=env)
     assert ended.code == 3
-    killed = world.start("run", "shots.jsonl", *command, env=env)
-    killed.says("done")
+    bought = world.calls("submit")
+    killed = world.start("run", "shots.jsonl", "--out", "killed", "--verbose")
+    world.until_called("submit", bought + 3)
     killed.popen.kill()
     killed.finish()
-    world.run("generate", "cat.png", "-o", "cat.mp4", "--verbose", "--json")
-    world.run("run", "shots.jsonl", "--out", "other", "--verbose", env={"AIMLAPI_API_KEY": f"{KEY}-wrong"})
-    world.run("config")
+    others = [
+        world.start("generate", "cat.png", "-o", "cat.mp4", "--verbose", "--json"),
+        world.start("run", "shots.jsonl", "--out", "other", "--verbose", env={"AIMLAPI_API_KEY": f"{KEY}-wrong"}),
+        world.start("config"),
+    ]
+    assert [process.finish().code for process in others] == [0, 4, 0]
     assert len(world.videos()) >= 3
     found = [(where, text) for where, text in texts(world) if KEY.encode() in text or SIGNED.search(text)]
     assert not found

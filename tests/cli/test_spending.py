@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-
-import pytest
+from functools import partial
 
 from kling_async.simulator import Fault, FaultPlan
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import World
+from tests.cli.harness import World, at_once
 
 DEAR = ("--price", "6")
 """Two rows at this price are above what is spent unasked."""
@@ -18,11 +17,9 @@ QUESTION = "Spend up to 12.00 USD without a budget? [y/N]:"
 def test_a_dry_run_tells_what_would_be_bought_and_buys_nothing(world: World) -> None:
     """`--dry-run`: rows, price, balance, time and disk on stderr, the same as a document, exit 0, and no purchase."""
     world.manifest([{"key": "a"}, {"key": "b", "duration": 10}, {"key": "c"}])
-    plain = world.run("run", "shots.jsonl", "--out", "out", "--dry-run")
-    assert (plain.code, plain.out) == (0, "")
-    assert "3 rows, 3 new: 1.04 USD, 1000.00 USD on the account; about 4 min, 32 MB on the disk" in plain.err
     ended = world.run("run", "shots.jsonl", "--out", "out", "--dry-run", "--json")
     assert ended.code == 0
+    assert "3 rows, 3 new: 1.04 USD, 1000.00 USD on the account; about 4 min, 32 MB on the disk" in ended.err
     assert ended.document == {
         "rows": 3,
         "new": 3,
@@ -47,14 +44,18 @@ def test_a_dry_run_exits_with_0_even_where_a_run_would_not(open_world: OpenWorld
     assert len(world.bought()) == 1
 
 
-@pytest.mark.parametrize("keys", ["n\n", "\n", "\x04"], ids=["no", "enter", "end of input"])
-def test_a_person_who_does_not_say_yes_spends_nothing(world: World, keys: str) -> None:
+def test_a_person_who_does_not_say_yes_spends_nothing(open_world: OpenWorld) -> None:
     """On a terminal, above 10 USD without a budget, it asks; all but a yes buys nothing and ends with 2."""
-    ended = world.on_terminal("run", world.manifest(2), "--out", "out", "--json", *DEAR, question=QUESTION, keys=keys)
-    assert ended.code == 2
-    assert "nothing was bought" in ended.plain
-    assert ended.document["exit_code"] == 2
-    assert not world.bought()
+
+    def asked(world: World, keys: str) -> None:
+        command = ("run", world.manifest(2), "--out", "out", "--json", *DEAR)
+        ended = world.on_terminal(*command, question=QUESTION, keys=keys)
+        assert ended.code == 2
+        assert "nothing was bought" in ended.plain
+        assert ended.document["exit_code"] == 2
+        assert not world.bought()
+
+    at_once(*(partial(asked, open_world(), keys) for keys in ("n\n", "\n", "what?\n", "\x04")))
 
 
 def test_a_person_who_says_yes_spends(world: World) -> None:
@@ -71,20 +72,17 @@ def test_ctrl_c_at_the_question_ends_the_run(world: World) -> None:
     assert not world.bought()
 
 
-@pytest.mark.parametrize("answer", [("--yes",), ("--budget", "20")])
-def test_who_answered_beforehand_is_not_asked(world: World, answer: tuple[str, ...]) -> None:
-    """`--yes`, or a budget, is the answer: no question on the terminal."""
-    ended = world.on_terminal("run", world.manifest(2), "--out", "out", *DEAR, *answer)
-    assert ended.code == 0
-    assert "Spend up to" not in ended.plain
-    assert len(world.bought()) == 2
+def test_who_answered_beforehand_is_not_asked(open_world: OpenWorld) -> None:
+    """`--yes`, a budget, or a sum of 10 USD at the most: no question on the terminal."""
 
+    def unasked(world: World, *flags: str) -> None:
+        ended = world.on_terminal("run", world.manifest(2), "--out", "out", *flags)
+        assert ended.code == 0
+        assert "Spend up to" not in ended.plain
+        assert len(world.bought()) == 2
 
-def test_a_small_sum_is_spent_unasked(world: World) -> None:
-    """Up to 10 USD there is no question."""
-    ended = world.on_terminal("run", world.manifest(2), "--out", "out", "--price", "5")
-    assert ended.code == 0
-    assert "Spend up to" not in ended.plain
+    answers = (*DEAR, "--yes"), (*DEAR, "--budget", "20"), ("--price", "5")
+    at_once(*(partial(unasked, open_world(), *flags) for flags in answers))
 
 
 def test_without_a_terminal_it_warns_and_goes_on(world: World) -> None:

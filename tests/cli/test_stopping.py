@@ -6,37 +6,36 @@ import json
 import signal
 import time
 from collections.abc import Callable
-
-import pytest
+from functools import partial
 
 from kling_async.simulator import Fault, FaultPlan
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import World
-
-ROWS = 6
+from tests.cli.harness import World, at_once, until
 
 SOON = ("--uncertain-after", "1", "--on-uncertain", "resubmit")
 """What a kill leaves between the intent and the service is in nobody's log. Here the log lists each job at once, so
 that after a second it is known that there was none; a real run would look for 75 minutes, and then ask its owner."""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_says_how_to_go_on_and_goes_on(open_world: OpenWorld, number: signal.Signals, code: int) -> None:
+def test_a_stopped_run_says_how_to_go_on_and_goes_on(open_world: OpenWorld) -> None:
     """The first signal lets no new row start, tells what is done and the command to resume; that command finishes."""
-    world = open_world(durations=0.8)
-    running = world.start("run", world.manifest(ROWS), "--out", "out", "--max-in-flight", "2")
-    world.until_called("submit", 4)
-    running.send(number)
-    ended = running.finish()
-    assert (ended.code, ended.out) == (code, "")
-    assert "stopping: what is out is written down (once more to stop at once)" in ended.err
-    assert "of 6 rows done" in ended.err
-    assert "Traceback" not in ended.err
-    assert len(world.bought()) == 4, "no row was begun after the signal"
-    assert ended.resume == ["run", "shots.jsonl", "--out", "out", "--max-in-flight", "2"]
-    assert world.run(*ended.resume).code == 0
-    assert len(world.bought()) == ROWS
-    world.audit()
+
+    def stopped(world: World, number: signal.Signals) -> None:
+        running = world.start("run", world.manifest(6), "--out", "out", "--max-in-flight", "2")
+        world.until_called("submit", 4)
+        running.send(number)
+        ended = running.finish()
+        assert (ended.code, ended.out) == (128 + number, "")
+        assert "stopping: what is out is written down (once more to stop at once)" in ended.err
+        assert "of 6 rows done" in ended.err
+        assert "Traceback" not in ended.err
+        assert len(world.bought()) == 4, "no row was begun after the signal"
+        assert ended.resume == ["run", "shots.jsonl", "--out", "out", "--max-in-flight", "2"]
+        assert world.run(*ended.resume).code == 0
+        assert len(world.bought()) == 6
+        world.audit()
+
+    at_once(*(partial(stopped, open_world(durations=0.8), number) for number in (signal.SIGINT, signal.SIGTERM)))
 
 
 def test_a_signal_while_a_submit_is_out_waits_for_its_answer(open_world: OpenWorld) -> None:
@@ -69,20 +68,23 @@ def test_the_second_signal_ends_at_once_and_the_journal_stays_true(open_world: O
     world.audit()
 
 
-@pytest.mark.parametrize("operation", ["price", "balance"])
-def test_a_signal_before_the_first_submit_ends_the_run_as_well(open_world: OpenWorld, operation: str) -> None:
+def test_a_signal_before_the_first_submit_ends_the_run_as_well(open_world: OpenWorld) -> None:
     """Stopped while it still asks for the price or the balance: 130, one document, the command, and no purchase."""
-    world = open_world(FaultPlan.of(Fault(operation, "stalled_before", at_most=1)))
-    running = world.start("run", world.manifest(2), "--out", "out", "--json")
-    world.until_called(operation)
-    running.send(signal.SIGINT)
-    ended = running.finish()
-    assert ended.code == 130
-    assert ended.seconds < 5
-    assert isinstance(ended.document, dict)
-    assert not world.bought()
-    assert world.run(*ended.resume).code == 0
-    world.audit()
+
+    def stopped(world: World, operation: str) -> None:
+        running = world.start("run", world.manifest(2), "--out", "out", "--json")
+        world.until_called(operation)
+        running.send(signal.SIGINT)
+        ended = running.finish()
+        assert ended.code == 130
+        assert ended.seconds < 5
+        assert isinstance(ended.document, dict)
+        assert not world.bought()
+        assert world.run(*ended.resume).code == 0
+        world.audit()
+
+    plans = {name: FaultPlan.of(Fault(name, "stalled_before", at_most=1)) for name in ("price", "balance")}
+    at_once(*(partial(stopped, open_world(plan), name) for name, plan in plans.items()))
 
 
 def test_a_signal_while_a_long_manifest_is_read_ends_the_run(world: World) -> None:
@@ -110,26 +112,25 @@ MOMENTS: dict[str, Callable[[World], bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_buys_nothing_twice_and_each_file_is_whole(open_world: OpenWorld, moment: str) -> None:
+def test_a_killed_run_buys_nothing_twice_and_each_file_is_whole(open_world: OpenWorld) -> None:
     """SIGKILL at any moment: the next run buys what is missing, once, and no part of a file has a final name."""
+
+    def killed(world: World, moment: str) -> None:
+        command = ("run", world.manifest(12), "--out", "out", "--max-in-flight", "4")
+        running = world.start(*command)
+        until(lambda: MOMENTS[moment](world), moment)
+        running.send(signal.SIGKILL)
+        assert running.finish().code == -signal.SIGKILL
+        named = [path for path in (world.folder / "out/videos").iterdir() if path.suffix == ".mp4"]
+        assert all(path.stat().st_size == SIZE for path in named), "a part of a file has a final name"
+        world.go_wrong(FaultPlan())
+        ended = world.run(*command, *SOON)
+        assert ended.code == 0, ended.err
+        assert len(world.bought()) == 12
+        world.audit()
+
     plan = FaultPlan.of(Fault("submit", "slow_after", seconds=0.2), Fault("download", "slow", seconds=0.4))
-    world = open_world(plan, durations=0.3, clip_bytes=SIZE)
-    command = ("run", world.manifest(12), "--out", "out", "--max-in-flight", "4")
-    running = world.start(*command)
-    deadline = time.monotonic() + 20
-    while not MOMENTS[moment](world):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    running.send(signal.SIGKILL)
-    assert running.finish().code == -signal.SIGKILL
-    named = [path for path in (world.folder / "out/videos").iterdir() if path.suffix == ".mp4"]
-    assert all(path.stat().st_size == SIZE for path in named), "a part of a file has a final name"
-    world.go_wrong(FaultPlan())
-    ended = world.run(*command, *SOON)
-    assert ended.code == 0, ended.err
-    assert len(world.bought()) == 12
-    world.audit()
+    at_once(*(partial(killed, open_world(plan, durations=0.3, clip_bytes=SIZE), moment) for moment in MOMENTS))
 
 
 def test_killed_again_and_again_it_still_comes_to_its_end(open_world: OpenWorld) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.types.outcome import BatchReport, Tally
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import PATIENCE, World
+from tests.cli.harness import PATIENCE, World, at_once
 
 ESCAPE = "\x1b"
 SUMMARY = set(BatchReport(Tally(), Path(), 0.0).summary())
@@ -37,7 +38,7 @@ def test_a_run_ends_with_one_document(open_world: OpenWorld) -> None:
         75: open_world(),
     }
     worlds[75].loop.do(worlds[75].service.stop_listening())
-    command = ("--out", "out", "--json", "--unavailable-after", "2")
+    command = ("--out", "out", "--json", "--unavailable-after", "1")
     running = {code: world.start("run", world.manifest(2), *command) for code, world in worlds.items()}
     for code, process in running.items():
         ended = process.finish()
@@ -66,16 +67,17 @@ def test_a_run_that_does_not_begin_ends_with_one_document_too(world: World) -> N
     assert fault == {"line": 2, "field": "duration", "message": "must be 5 or 10 (seconds), not 7"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_ends_with_one_document(open_world: OpenWorld, number: signal.Signals) -> None:
+def test_a_stopped_run_ends_with_one_document(open_world: OpenWorld) -> None:
     """`--json` after a signal: the summary as it stands, with what is pending and held."""
     world = open_world(durations=60.0)
-    running = world.start("run", world.manifest(2), "--out", "out", "--json")
-    world.until_called("submit", 2)
-    running.send(number)
-    summary = running.finish().document
-    assert consistent(summary)
-    assert (summary["rows"], summary["pending"], summary["held_usd"]) == (2, 2, 0.52)
+    command = ("run", world.manifest(2), "--json", "--out")
+    running = {signal.SIGINT: world.start(*command, "a"), signal.SIGTERM: world.start(*command, "b")}
+    world.until_called("submit", 4)
+    for number, process in running.items():
+        process.send(number)
+        summary = process.finish().document
+        assert consistent(summary)
+        assert (summary["rows"], summary["pending"], summary["held_usd"]) == (2, 2, 0.52)
 
 
 def test_other_commands_end_with_one_document_as_well(world: World) -> None:
@@ -144,13 +146,16 @@ def test_a_terminal_sees_the_run_move(open_world: OpenWorld) -> None:
     assert ended.document["done"] == 2
 
 
-@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_terminal_that_wants_no_colours_gets_none(world: World, variable: dict[str, str]) -> None:
+def test_a_terminal_that_wants_no_colours_gets_none(open_world: OpenWorld) -> None:
     """NO_COLOR, or a terminal that can do nothing: no live display and no escape codes."""
-    ended = world.on_terminal("run", world.manifest(2), "--out", "out", **variable)
-    assert ended.code == 0
-    assert ESCAPE not in ended.err
-    assert "2 of 2 rows have their video" in ended.err
+
+    def shown(world: World, **variable: str) -> None:
+        ended = world.on_terminal("run", world.manifest(2), "--out", "out", **variable)
+        assert ended.code == 0
+        assert ESCAPE not in ended.err
+        assert "2 of 2 rows have their video" in ended.err
+
+    at_once(partial(shown, open_world(), NO_COLOR="1"), partial(shown, open_world(), TERM="dumb"))
 
 
 def test_quiet_is_quiet_on_a_terminal_too(world: World) -> None:
@@ -166,36 +171,43 @@ def closed_pipe() -> int:
     return write
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("flag", ["--json", "--verbose"])
-def test_a_reader_that_went_away_does_not_lose_the_job(world: World, stream: str, flag: str) -> None:
+def test_a_reader_that_went_away_does_not_lose_the_job(open_world: OpenWorld) -> None:
     """`run … | head -1`: with stdout or stderr closed by its reader, the job comes to its end all the same."""
-    pipe = closed_pipe()
-    process = world.start("run", world.manifest(3), "--out", "out", flag, **{stream: pipe})
-    os.close(pipe)
-    ended = process.finish()
-    assert ended.code == (141 if (stream, flag) == ("stdout", "--json") else 0)
-    assert "Traceback" not in ended.err
-    assert len(world.videos()) == 3
-    world.audit()
+
+    def unread(world: World, stream: str, flag: str) -> None:
+        pipe = closed_pipe()
+        given: dict[str, Any] = {stream: pipe}
+        process = world.start("run", world.manifest(3), "--out", "out", flag, **given)
+        os.close(pipe)
+        ended = process.finish()
+        assert ended.code == (141 if (stream, flag) == ("stdout", "--json") else 0)
+        assert "Traceback" not in ended.err
+        assert len(world.videos()) == 3
+        world.audit()
+
+    cases = [(stream, flag) for stream in ("stdout", "stderr") for flag in ("--json", "--verbose")]
+    at_once(*(partial(unread, open_world(), stream, flag) for stream, flag in cases))
 
 
-@pytest.mark.parametrize("closing", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-def test_streams_that_were_never_open_do_not_lose_the_job(world: World, closing: str) -> None:
+def test_streams_that_were_never_open_do_not_lose_the_job(open_world: OpenWorld) -> None:
     """Started by something that gives it no stdout, stderr or stdin at all: the job is done, and ends with 0."""
-    program = [sys.executable, "-m", "kling_async", "run", world.manifest(2), "--out", "out"]
-    done = subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", *program],
-        cwd=world.folder,
-        env=world.environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
-    assert len(world.videos()) == 2
-    world.audit()
+
+    def closed(world: World, closing: str) -> None:
+        program = [sys.executable, "-m", "kling_async", "run", world.manifest(2), "--out", "out"]
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", *program],
+            cwd=world.folder,
+            env=world.environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
+        assert len(world.videos()) == 2
+        world.audit()
+
+    at_once(*(partial(closed, open_world(), closing) for closing in (">&-", "2>&-", "<&-", "<&- >&- 2>&-")))
 
 
 def test_a_full_disk_behind_stdout_is_told(world: World) -> None:

@@ -374,6 +374,52 @@ async def test_another_keys_uncertain_row_is_not_asked(tmp_path: Path) -> None:
         assert w.book.calls["submit"] == 1
 
 
+async def test_one_key_with_two_contents_is_refused_within_a_source(tmp_path: Path) -> None:
+    """The second content of a key that is in flight is told as an error, and the first is what is bought and named."""
+    rows = [ImageToVideo(IMAGE_URL, "the first", key="a"), ImageToVideo(IMAGE_URL, "the second", key="a")]
+    async with world(tmp_path) as w, w.batch() as batch, batch.stream(rows) as outcomes:
+        found = [outcome async for outcome in outcomes]
+        assert sorted(type(outcome.error).__name__ for outcome in found) == ["NoneType", "RequestChanged"]
+        assert [purchase.prompt for purchase in w.book.bought()] == ["the first"]
+        assert (await w.records())["a"].request.prompt == "the first"
+
+
+async def test_a_source_that_waits_for_an_outcome_does_not_keep_a_stopped_run(tmp_path: Path) -> None:
+    """A source that gives its next row only after an outcome is left when no more may be submitted."""
+    got = asyncio.Event()
+
+    async def one_by_one() -> AsyncIterator[ImageToVideo]:
+        for request in requests(5):
+            yield request
+            await got.wait()
+            got.clear()
+
+    async with world(tmp_path, balance_usd=0.3) as w, w.batch() as batch:
+        with pytest.raises(OutOfCredit):
+            async with batch.stream(one_by_one()) as outcomes:
+                async for _ in outcomes:
+                    got.set()
+
+
+async def test_what_is_carried_may_change_between_runs(tmp_path: Path) -> None:
+    """A carried column edited before the video is there comes out as it is now; nothing is bought for it."""
+    async with world(tmp_path) as w:
+        async with w.batch() as batch:
+            await batch.enrol([ImageToVideo(IMAGE_URL, "a cat", key="a", carry={"label": "dog"})])
+        async with w.batch() as batch:
+            await batch.run([ImageToVideo(IMAGE_URL, "a cat", key="a", carry={"label": "cat"})])
+        assert '"label": "cat"' in (tmp_path / "metadata.jsonl").read_text()
+
+
+async def test_a_cancelled_run_leaves_its_failures(tmp_path: Path) -> None:
+    """However a run ends, `failures.jsonl` says what the journal says."""
+    plan = FaultPlan.of(Fault("job", "error_named", at=(1,)))
+    async with world(tmp_path, plan, durations=(10.0, 1000.0)) as w, w.batch() as batch:
+        async with batch.stream(requests(2)) as outcomes:
+            assert (await anext(outcomes)).stage is Stage.FAILED
+        assert "row0" in (tmp_path / "failures.jsonl").read_text()
+
+
 async def test_failed_rows_wait_until_they_are_retried(tmp_path: Path) -> None:
     """A failed row stays failed in a plain run, and is submitted again when that is asked for."""
     plan = FaultPlan.of(Fault("job", "error_named", at=(1,)))
