@@ -20,7 +20,6 @@ from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve, frozen
 
 from kling_async.errors import ConfigurationError, KlingError, RequestChanged, ServiceUnavailable
-from kling_async.flow.background import Job
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Scribe, Slot
 from kling_async.flow.enrolment import planned_record
@@ -168,14 +167,15 @@ class Batch:
         self._buyer.stopping = False
         send, receive = anyio.create_memory_object_stream[Outcome](0)
         await self._crew.background.ready()
-        # Nothing waits from here to the block that ends it: a stream that was cancelled at its start locks nobody out.
+        # Nothing waits from here on: a stream cancelled at its start locks nobody out.
         self._streaming = True
         job = await self._crew.background.start(partial(self._serve, requests, send, retry_failed=retry_failed))
         try:
             yield Outcomes(receive, partial(self._crew.background.result, job))
         finally:
             self._buyer.stopping = True
-            await _stop(job)
+            if not job.result.done():
+                await job.stop()
             receive.close()
             self._streaming = False
 
@@ -296,8 +296,3 @@ class Batch:
                 message = f"row {planned.key!r} stands in the source twice, with other content: give one another key"
                 await rows.refuse(request, RequestChanged(message, key=planned.key))
         return fresh
-
-
-async def _stop(job: Job[None]) -> None:
-    if not job.result.done():
-        await job.stop()
