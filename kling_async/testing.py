@@ -158,19 +158,18 @@ class MemoryStagedVideo:
     _name: str
     _store: MemoryStore
     _content: bytearray = field(factory=bytearray)
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return len(self._content)
+    size: int = field(default=0, init=False)
+    """Bytes written so far."""
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         """Append."""
         self._content += b"".join(pieces)
+        self.size = len(self._content)
 
     async def restart(self) -> None:
         """Throw away what was written, and begin again."""
         self._content.clear()
+        self.size = 0
 
     async def commit(self) -> Path:
         """Give the bytes their final name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Protocol
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
@@ -64,6 +64,7 @@ class HttpTransport:
         self._connect_timeout = connect_timeout
         self._reused: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._closed = False
         self._proxies = getproxies()
 
     async def send(self, call: HttpCall) -> HttpReply:
@@ -143,11 +144,13 @@ class HttpTransport:
             response.close()
 
     async def aclose(self) -> None:
-        """Close all connections, also where the caller is cancelled."""
+        """Close all connections, also where the caller is cancelled; no call is sent from then on."""
+        self._closed = True
         with anyio.CancelScope(shield=True):
-            for session in (self._reused, self._fresh):
-                if session is not None:
-                    await session.close()
+            async with AsyncExitStack() as stack:
+                for session in (self._reused, self._fresh):
+                    if session is not None:
+                        stack.push_async_callback(session.close)
 
     def _url(self, call: HttpCall) -> URL:
         query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)
@@ -164,6 +167,8 @@ class HttpTransport:
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the session of connections that are reused, or of those that are not; made on first use."""
+        if self._closed:
+            raise NotSent("the transport is closed")
         session = self._fresh if fresh else self._reused
         if session is None:
             session = aiohttp.ClientSession(

@@ -30,7 +30,7 @@ from kling_async.cli.options import read_flags, setting_flags
 from kling_async.cli.plan import Plan, make_plan, may_spend
 from kling_async.cli.progress import Progress
 from kling_async.cli.simulated import NAME, simulated
-from kling_async.errors import ConfigurationError, KlingError
+from kling_async.errors import ConfigurationError, KlingError, ManifestError
 from kling_async.types.outcome import BatchReport, Tally
 from kling_async.types.record import Record, Stage
 
@@ -228,20 +228,21 @@ def _show_refused(refused: list[KlingError], *, as_json: bool) -> int:
     for error in refused:
         say(f"kling-async: {error}")
     if as_json:
-        show({"errors": [error_document(error) for error in refused]})
+        show({**error_document(refused[0]), "errors": [error_document(error) for error in refused]})
     return USAGE
 
 
 def _show_errors(manifest: Path, check: ManifestCheck, *, as_json: bool) -> int:
+    told = f"{check.error_count} errors in {manifest}; nothing was bought"
     if as_json:
         rows = [{"line": error.line, "field": error.field, "message": error.message} for error in check.errors]
-        show({"error": "ManifestError", "errors": rows, "error_count": check.error_count})
+        show({**error_document(ManifestError(told)), "errors": rows, "error_count": check.error_count})
     for error in check.errors:
         say(f"{manifest}: {error}")
     more = check.error_count - len(check.errors)
     if more:
         say(f"…and {more} more")
-    say(f"{check.error_count} errors in {manifest}; nothing was bought")
+    say(told)
     return USAGE
 
 

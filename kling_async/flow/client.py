@@ -25,6 +25,7 @@ from kling_async.errors import (
     ServiceUnavailable,
 )
 from kling_async.flow.background import Background
+from kling_async.flow.crew import Slot
 from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller
@@ -129,19 +130,18 @@ class KlingClient:
 
     async def _attempt(self, prepared: Prepared) -> Generation | None:
         """Send one POST; None where it surely made no job and may be sent again."""
-        await self._gate.enter()
+        place = Slot(self._gate)
+        await place.enter()
         self._count += 1
         name, sent_at = client_request_id(self._session, str(self._count), 1), self._clock.wall()
-        post = partial(self._post, prepared, name)
+        post = partial(self._post, prepared, name, place)
         try:
-            generation = await self._background.shielded(self._through_the_gate(post), grace=POST_GRACE)
+            return await self._background.shielded(post, grace=POST_GRACE)
         except asyncio.CancelledError:
             _warn_cancelled(name)
             raise
         except KlingError as error:
             verdict = decide(Operation.SUBMIT, error)
-            if verdict in {Verdict.AGAIN, Verdict.UNCERTAIN}:
-                self._gate.troubled(error)
             if verdict is Verdict.AGAIN:
                 self._check_silence(error)
                 return None
@@ -152,25 +152,27 @@ class KlingClient:
                     _warn_cancelled(name)
                     raise
             raise
+        finally:
+            self._give_back(place)  # also where the POST never began
+
+    async def _post(self, prepared: Prepared, name: str, place: Slot) -> Generation:
+        """Send the POST and let all submits know; only then give the place back, which a look-up must not keep."""
+        try:
+            generation = await self._service.submit(prepared, client_request_id=name)
+        except KlingError as error:
+            if decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
+                self._gate.troubled(error)
+            raise
+        finally:
+            self._give_back(place)
         self._gate.accepted()
-        return generation
-
-    def _through_the_gate(self, post: Callable[[], Awaitable[Generation]]) -> Callable[[], Awaitable[Generation]]:
-        """Give the place at the gate back when the POST has its answer: a look-up must not keep it."""
-
-        async def work() -> Generation:
-            try:
-                return await post()
-            finally:
-                self._gate.landed()
-                self._gate.leave()
-
-        return work
-
-    async def _post(self, prepared: Prepared, name: str) -> Generation:
-        generation = await self._service.submit(prepared, client_request_id=name)
         logger.info("submit %s was accepted as generation %s", name, generation.id)
         return generation
+
+    def _give_back(self, place: Slot) -> None:
+        if place.taken:
+            self._gate.landed()
+            place.release()
 
     def _check_silence(self, error: KlingError) -> None:
         silence = self._gate.silence()

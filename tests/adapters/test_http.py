@@ -164,14 +164,15 @@ async def test_an_image_of_another_size_than_was_told_is_not_sent(tmp_path: Path
 
 async def test_an_image_that_changes_while_it_is_sent_is_not_sent(tmp_path: Path) -> None:
     """The last piece is held back until the file is found as it was at the first."""
-    path = put(tmp_path / "a.png", PICTURE)
+    picture = PICTURE * 8  # not out before the host begins to read
+    path = put(tmp_path / "a.png", picture)
 
     async def meddle(request: Request) -> None:
-        put(path, PICTURE[::-1])
+        put(path, picture[::-1])
         await request.read_body()
 
     async with hosting(meddle) as host, connected(host.url) as transport:
-        call = post(b'{"a":"', EncodedImage(ImageSource.of(path), len(PICTURE)), b'"}')
+        call = post(b'{"a":"', EncodedImage(ImageSource.of(path), len(picture)), b'"}')
         with pytest.raises(NotSent):
             await transport.send(call)
         assert [request.body for request in host.requests] == [b""]

@@ -361,6 +361,21 @@ async def test_work_that_fails_fails_alone(journal: SqliteJournal) -> None:
     assert [record.key for _, record in await journal.rows(after=0, limit=9)] == ["first", "before", "after"]
 
 
+async def test_work_that_fails_half_way_leaves_nothing(journal: SqliteJournal) -> None:
+    """What it had written by then is undone, and what was asked beside it stands."""
+
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO note VALUES ('half', 'done')")
+        raise JournalError("it is not to be")
+
+    first = asyncio.ensure_future(entered(journal, planned("first")))
+    await asyncio.sleep(0)
+    results = await asyncio.gather(journal._commits.do(half), journal.note("whole", "done"), return_exceptions=True)
+    await first
+    assert isinstance(results[0], JournalError)
+    assert (await journal.note("half"), await journal.note("whole")) == (None, "done")
+
+
 async def test_saves_wherever_they_are_cancelled_leave_a_whole_journal(
     path: Path, cancel_everywhere: CancelEverywhere, open_handles: Callable[[], int]
 ) -> None:

@@ -1,17 +1,55 @@
-"""A simulated service for each test, on one thread for all of them."""
+"""A simulated service for each test, and several tests at a time: they wait for processes far more than they work."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from kling_async.simulator import FaultPlan, Simulator
-from tests.cli.harness import LoopThread, World, clean_environment, open_service
+from kling_async.simulator import FaultPlan
+from tests.cli.harness import LoopThread, World, clean_environment, open_service, png
+
+AT_ONCE = 4
+"""Tests of a module that are played at the same time."""
 
 OpenWorld = Callable[..., World]
+
+
+class Stage:
+    """Where one test is played: the folders and services that it opens, and their end."""
+
+    def __init__(self, loop: LoopThread, folder: Path, environment: dict[str, str]) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._environment = environment
+        self._worlds: list[World] = []
+
+    def open_world(self, plan: FaultPlan | None = None, **settings: Any) -> World:
+        """Open a folder and a service of its own, with a plan of troubles and settings of choice."""
+        folder = self._folder / f"world{len(self._worlds)}"
+        folder.mkdir()
+        (folder / "cat.png").write_bytes(png())
+        world = World(self._loop, folder, open_service(self._loop, plan, settings), self._environment)
+        self._worlds.append(world)
+        return world
+
+    def play(self, test: Callable[..., None]) -> None:
+        """Call a test with what it asks for: `world`, where nothing goes wrong, or `open_world`."""
+        wanted = inspect.signature(test).parameters
+        given: dict[str, Any] = {"open_world": self.open_world} if "open_world" in wanted else {}
+        if "world" in wanted:
+            given["world"] = self.open_world()
+        try:
+            test(**given)
+        finally:
+            for world in self._worlds:
+                for process in world.processes:
+                    process.close()
+                self._loop.do(world.service.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="session")
@@ -22,27 +60,37 @@ def loop_thread() -> Iterator[LoopThread]:
     thread.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(
+    request: pytest.FixtureRequest, loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """Begin the tests of a module, some at a time; each is asked for its result in its turn."""
+    environment = clean_environment()
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        yield {
+            test.nodeid: threads.submit(
+                Stage(loop_thread, tmp_path_factory.mktemp("stage"), environment).play, test.obj
+            )
+            for test in tests
+            if test.module is request.module
+        }
+        threads.shutdown(cancel_futures=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Wait for a test that was begun before, and raise what it raised."""
+    begun = cast("dict[str, Future[None]]", pyfuncitem.funcargs["begun"])
+    begun[pyfuncitem.nodeid].result()
+    return True
+
+
 @pytest.fixture
-def open_world(loop_thread: LoopThread, tmp_path: Path) -> Iterator[OpenWorld]:
-    """Opens a folder and a service of its own, with a plan of troubles and settings of choice."""
-    opened: list[tuple[Simulator, World]] = []
-
-    def opens(plan: FaultPlan | None = None, **settings: Any) -> World:
-        folder = tmp_path / f"world{len(opened)}"
-        folder.mkdir()
-        simulator = open_service(loop_thread, plan, settings)
-        world = World(loop_thread, folder, simulator, clean_environment())
-        opened.append((simulator, world))
-        return world
-
-    yield opens
-    for simulator, world in opened:
-        for process in world.processes:
-            process.close()
-        loop_thread.do(simulator.__aexit__(None, None, None))
+def open_world() -> None:
+    """Opens worlds; the test gets it from its stage."""
 
 
 @pytest.fixture
-def world(open_world: OpenWorld) -> World:
-    """A folder and a service where nothing goes wrong."""
-    return open_world()
+def world() -> None:
+    """A world where nothing goes wrong; the test gets it from its stage."""

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from functools import partial
 from typing import Any
-
-import pytest
 
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.simulator.jobs import Order
 from kling_async.simulator.world import Bidder
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import DATA_URI, KEY, World, at_once, png, until
-
-
-@pytest.fixture
-def world(open_world: OpenWorld) -> World:
-    """A world with an image."""
-    return with_image(open_world())
-
-
-def with_image(world: World) -> World:
-    world.write("cat.png", png())
-    return world
+from tests.cli.harness import DATA_URI, KEY, World, at_once, until
 
 
 def holds(world: World, name: str) -> bool:
@@ -91,21 +79,19 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_bought(wor
 
 def test_a_wrong_request_is_refused_before_anything_is_bought(world: World) -> None:
     """Each wrong value ends with 2 and is named; nothing is bought."""
+    pairs = {"--duration": "7", "--cfg-scale": "1.5", "--tail-image": "", "--dynamic-masks": '[{"mask": "cat.png"}]'}
+    values = [word for pair in pairs.items() for word in pair]
     wrong = {
-        "duration: must be 5 or 10": ("--duration", "7"),
-        "cfg_scale: must be a number from 0 to 1": ("--cfg-scale", "1.5"),
-        "tail_image: cannot go together with static_mask": ("--tail-image", "cat.png", "--static-mask", "cat.png"),
-        "--dynamic-masks is not JSON": ("--dynamic-masks", "[{"),
-        "dynamic_masks[0]: must be a list": ("--dynamic-masks", "7"),
-        "dynamic_masks[0]: ": ("--dynamic-masks", '[{"mask": "cat.png"}]'),
-        "tail_image: there is no file": ("--tail-image", "no.png"),
-        "prompt: has 2501 characters": ("--prompt", "x" * 2501),
+        ("duration: must be 5 or 10", "cfg_scale: must be", "tail_image: ", "dynamic_masks[0]: "): values,
+        ("tail_image: cannot go together with static_mask",): ["--tail-image", "cat.png", "--static-mask", "cat.png"],
+        ("--dynamic-masks is not JSON",): ["--dynamic-masks", "[{"],
+        ("tail_image: there is no file", "prompt: has 2501 characters"): ["--tail-image", "no", "-p", "x" * 2501],
     }
     running = {told: world.start("generate", "cat.png", "-o", "cat.mp4", *flags) for told, flags in wrong.items()}
-    for told, process in running.items():
+    for words, process in running.items():
         ended = process.finish()
         assert (ended.code, ended.out) == (2, "")
-        assert told in ended.err
+        assert all(word in ended.err for word in words), ended.err
         assert "Traceback" not in ended.err
     assert not world.bought()
 
@@ -120,7 +106,7 @@ def test_masks_and_their_paths_are_sent(world: World) -> None:
 
 def test_what_takes_too_long_is_told_with_the_command_that_fetches_it(open_world: OpenWorld) -> None:
     """`--timeout`: 3, and a command with the generation's id; that command fetches the video and buys nothing."""
-    world = with_image(open_world(durations=1.5))
+    world = open_world(durations=1.5)
     ended = world.run("generate", "cat.png", "-o", "cat.mp4", "--timeout", "0.5", "--json")
     (purchase,) = world.bought()
     assert (ended.code, ended.document["generation_id"]) == (3, purchase.generation_id)
@@ -144,12 +130,26 @@ def test_a_stop_tells_the_command_that_fetches_what_is_bought(open_world: OpenWo
         assert holds(world, "cat.mp4")
 
     numbers = signal.SIGINT, signal.SIGTERM
-    at_once(*(partial(stopped, with_image(open_world(durations=1.5)), number) for number in numbers))
+    at_once(*(partial(stopped, open_world(durations=1.5), number) for number in numbers))
+
+
+def test_a_stop_while_the_submit_is_out_tells_the_id_that_finds_it(open_world: OpenWorld) -> None:
+    """Ctrl-C before the submit was answered: the answer is awaited for a while, and the submit's own id is told."""
+    world = open_world(FaultPlan.of(Fault("submit", "slow_after", seconds=1.0)))
+    running = world.start("generate", "cat.png", "-o", "cat.mp4")
+    world.until_called("submit")
+    running.send(signal.SIGINT)
+    ended = running.finish()
+    assert ended.code == 130
+    (name,) = set(re.findall(r"ka1\.[\w.]+\w", ended.err))
+    assert world.run("generate", "--resume", name, "-o", "cat.mp4").code == 0
+    assert world.calls("submit") == 1
+    assert holds(world, "cat.mp4")
 
 
 def test_a_generation_is_fetched_by_its_id(open_world: OpenWorld) -> None:
     """`--resume ID` buys nothing, also for ids that begin with a dash or hold a slash; an unknown one ends with 3."""
-    world = with_image(open_world())
+    world = open_world()
     for number, name in enumerate(("-tnr4N5Vd_x8LbQ2wYz3K", "a1b2:kling-video/v1/standard/image-to-video", "123456")):
         order = Order(fingerprint=name, image_digest="", prompt="", duration=5)
         began = world.service.now() - 60
@@ -166,7 +166,7 @@ def test_a_generation_is_fetched_by_its_id(open_world: OpenWorld) -> None:
 
 def test_a_lost_submit_is_looked_up(open_world: OpenWorld) -> None:
     """The answer to the submit is lost: it is found in the usage log, and not bought again."""
-    world = with_image(open_world(FaultPlan.of(Fault("submit", "dropped_after", at=(1,)))))
+    world = open_world(FaultPlan.of(Fault("submit", "dropped_after", at=(1,))))
     ended = world.run("generate", "cat.png", "-o", "cat.mp4")
     assert (ended.code, ended.out) == (0, "cat.mp4\n")
     assert world.calls("submit") == 1
@@ -176,7 +176,7 @@ def test_a_lost_submit_is_looked_up(open_world: OpenWorld) -> None:
 def test_a_lost_submit_that_is_not_listed_is_told_by_its_own_id(open_world: OpenWorld) -> None:
     """What may have been bought is told with a command that looks it up; it finds it when it is listed, not before."""
     plan = FaultPlan.of(Fault("submit", "dropped_after", at=(1,)))
-    world = with_image(open_world(plan, log_listing="late", log_delay=2.5))
+    world = open_world(plan, log_listing="late", log_delay=2.5)
     ended = world.run("generate", "cat.png", "-o", "cat.mp4", env={"KLING_ASYNC_UNCERTAIN_AFTER": "0.2"})
     assert ended.code == 3
     assert ended.resume[2].startswith("ka1.")
@@ -192,7 +192,7 @@ def test_a_lost_submit_that_is_not_listed_is_told_by_its_own_id(open_world: Open
 
 def test_a_generation_that_failed_is_not_offered_again(open_world: OpenWorld) -> None:
     """3, the service's reason, and no command: a failed generation is free and gone."""
-    world = with_image(open_world(FaultPlan.of(Fault("job", "error_moderation"))))
+    world = open_world(FaultPlan.of(Fault("job", "error_moderation")))
     ended = world.run("generate", "cat.png", "-o", "cat.mp4")
     assert (ended.code, ended.out) == (3, "")
     assert "--resume" not in ended.err

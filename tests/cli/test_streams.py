@@ -61,6 +61,7 @@ def test_a_run_that_does_not_begin_ends_with_one_document_too(world: World) -> N
     for name, process in cases.items():
         ended = process.finish()
         assert ended.document["error"] == name
+        assert ended.document["exit_code"] == ended.code
         assert ended.code == (4 if name == "AuthenticationFailed" else 2)
         assert ended.err, "and a person is told as well"
     (fault,) = json.loads(cases["ManifestError"].out)["errors"]

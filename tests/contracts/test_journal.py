@@ -662,7 +662,7 @@ def test_any_history_leaves_both_alike_and_loses_nothing_acknowledged() -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

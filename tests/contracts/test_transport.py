@@ -321,7 +321,12 @@ async def test_a_download_may_be_left_at_any_piece(play: Play) -> None:
 
 
 async def test_closing_twice_does_no_harm(play: Play) -> None:
-    """Nor closing what was never used."""
-    async with play(Script()) as (transport, _):
+    """Nor closing what was never used; a call that comes after it was surely not sent."""
+    async with play(Script()) as (transport, url):
         await transport.aclose()
         await transport.aclose()
+        for call in (get(), post()):
+            with pytest.raises(NotSent):
+                await transport.send(call)
+        with pytest.raises(NotSent):
+            await taken(transport, url)

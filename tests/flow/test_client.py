@@ -243,6 +243,17 @@ async def test_a_rate_limit_pauses_all_submits_once(tmp_path: Path) -> None:
         assert len(w.book.bought()) == 21
 
 
+async def test_a_rate_limit_is_heard_by_those_who_wait_for_a_place(tmp_path: Path) -> None:
+    """The place of the refused one is not taken before the pause is known."""
+    plan = FaultPlan.of(Fault("submit", "429_seconds", at=(1,), seconds=20.0))
+    async with world(tmp_path, plan, latency=1.0) as w, w.client(max_in_flight=1) as client:
+        submits = [asyncio.ensure_future(client.submit(row)) for row in requests(5)]
+        await asyncio.sleep(20)
+        assert w.book.calls["submit"] == 1
+        await asyncio.wait(submits)
+        assert len(w.book.bought()) == 5
+
+
 async def test_a_service_that_stays_away_is_told(tmp_path: Path) -> None:
     """After the time that is set for it, nothing bought; a short absence is waited out."""
     async with world(tmp_path) as w, w.client(unavailable_after=600) as client:

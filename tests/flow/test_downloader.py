@@ -192,9 +192,12 @@ async def test_a_host_in_trouble_is_waited_for_as_long_as_a_service_is(tmp_path:
 
 
 async def test_tries_count_only_without_progress(tmp_path: Path) -> None:
-    """Twenty cuts, each a little further on, are no reason to give up with three tries."""
+    """A dozen cuts, each a little further on, are no reason to give up with three tries and few seconds."""
     plan = FaultPlan.of(Fault("download", "cut", at=range(1, 13)))
-    async with world(tmp_path, plan, clip_bytes=3_000_000) as w, w.client(download_attempts=3) as client:
+    async with (
+        world(tmp_path, plan, clip_bytes=3_000_000) as w,
+        w.client(download_attempts=3, unavailable_after=5.0) as client,
+    ):
         generation = await finished(w, client)
         file = await client.download(generation, tmp_path / "a.mp4")
         assert await served(w, file)
@@ -390,6 +393,21 @@ async def test_an_answer_that_is_not_the_rest_is_not_joined(second: ScriptedDown
     await downloader(transport, store).fetch(parcel())
     assert store.videos["a.mp4"] == WHOLE
     assert len(transport.fetched) == 3
+
+
+@pytest.mark.parametrize("begin", [900, 1100])
+async def test_another_part_of_the_right_length_is_not_joined(begin: int) -> None:
+    """Where the index stands in front, only the place that the host names tells that the bytes are not the rest."""
+    front = WHOLE[:24] + box(b"moov", box(b"mvhd", bytes(100))) + box(b"mdat", random.Random(3).randbytes(4000))
+    wrong = ScriptedDownload(
+        206,
+        {"content-range": f"bytes {begin}-{begin + len(front) - 1001}/{len(front)}"},
+        [bytes(len(front) - 1000)],
+    )
+    downloads = [cut(front[:1000], len(front), etag='"v1"'), wrong, whole(front)]
+    store = MemoryStore()
+    await downloader(ScriptedTransport(downloads=downloads), store).fetch(parcel())
+    assert store.videos["a.mp4"] == front
 
 
 async def test_a_whole_answer_to_the_question_for_the_rest_replaces_what_came() -> None:
