@@ -22,9 +22,9 @@ from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.configuration import KEY_NAMES, load_settings
 from kling_async.errors import AuthenticationFailed, ConfigurationError, DownloadError, KlingError
 from kling_async.flow.background import Background
-from kling_async.flow.batch import Batch, Start
+from kling_async.flow.batch import Batch
 from kling_async.flow.client import KlingClient
-from kling_async.flow.crew import Crew
+from kling_async.flow.crew import Crew, Start
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller

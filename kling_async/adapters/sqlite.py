@@ -67,12 +67,16 @@ class SqliteJournal:
 
     async def aclose(self) -> None:
         """Write what is waiting, and let go."""
-        await self._commits.drain()
-        await self._close_all()
+        try:
+            await self._commits.drain()
+        finally:
+            await self._close_all()
 
     async def _close_all(self) -> None:
-        await self._reader.close()
-        await self._writer.close(self._lock.release if self._lock is not None else None)
+        try:
+            await self._reader.close()
+        finally:
+            await self._writer.close(self._lock.release if self._lock is not None else None)
 
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""

@@ -17,11 +17,11 @@ from typing import Final, Self
 import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
-from attrs import evolve, frozen
+from attrs import evolve
 
 from kling_async.errors import ConfigurationError, KlingError, RequestChanged, ServiceUnavailable
 from kling_async.flow.buyer import Buyer
-from kling_async.flow.crew import Crew, Scribe, Slot
+from kling_async.flow.crew import Crew, Scribe, Slot, Start
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.rows import Closed, Rows
 from kling_async.flow.secretary import Secretary
@@ -39,20 +39,10 @@ _STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
 """Where a row may stand that is not in flight: all others were taken up at the start."""
 _PAGE: Final = 64
 """Rows that are read from the journal at once."""
+_CLOSING: Final = 30.0
+"""Seconds that the results may take to be written at the end; a disk that hangs must not keep a cancelled run."""
 _GUARD: Final = 5.0
 """Seconds between two looks whether the service has been silent for too long."""
-
-
-@frozen
-class Start:
-    """What a batch must know of its journal before the first row."""
-
-    journal_id: str
-    """The journal's own id."""
-    key_digest: str
-    """The digest of today's key."""
-    ceiling: int | None
-    """The budget in credits."""
 
 
 class Batch:
@@ -162,22 +152,23 @@ class Batch:
         """
         if self._buyer is None:
             raise ConfigurationError("the batch is not open: use it as `async with open_batch(…) as batch`")
+        await self._crew.background.ready()
         if self._streaming:
             raise ConfigurationError("the batch runs already: one stream at a time")
-        self._buyer.stopping = False
         send, receive = anyio.create_memory_object_stream[Outcome](0)
-        await self._crew.background.ready()
         # Nothing waits from here on: a stream cancelled at its start locks nobody out.
-        self._streaming = True
+        self._streaming, self._buyer.stopping = True, False
         job = await self._crew.background.start(partial(self._serve, requests, send, retry_failed=retry_failed))
         try:
             yield Outcomes(receive, partial(self._crew.background.result, job))
         finally:
             self._buyer.stopping = True
-            if not job.result.done():
-                await job.stop()
-            receive.close()
-            self._streaming = False
+            try:
+                with send, receive:
+                    if not job.result.done():
+                        await job.stop()
+            finally:
+                self._streaming = False
 
     async def run(self, requests: Requests, *, retry_failed: bool = False) -> BatchReport:
         """Run requests to the end.
@@ -223,7 +214,7 @@ class Batch:
                     await self._feed_until_closed(group, rows, requests, retry_failed=retry_failed)
             finally:
                 # However the run ends: the results say what the journal says.
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(_CLOSING, shield=True):
                     await self._secretary.close()
             around.cancel_scope.cancel()
         if self._crew.gate.closed is not None:

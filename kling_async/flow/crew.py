@@ -113,6 +113,18 @@ class Crew:
     flight: Flight = field(factory=Flight)
 
 
+@frozen
+class Start:
+    """What a batch must know of its journal before the first row."""
+
+    journal_id: str
+    """The journal's own id."""
+    key_digest: str
+    """The digest of today's key."""
+    ceiling: int | None
+    """The budget in credits."""
+
+
 class Scribe:
     """Moves records and saves them. What is saved is told to the observers; what is not, to nobody.
 
