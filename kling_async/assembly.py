@@ -17,6 +17,7 @@ from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.files import LocalVideoStore
 from kling_async.adapters.http import HttpTransport
 from kling_async.adapters.images import LocalImages
+from kling_async.adapters.pointer import OWN
 from kling_async.adapters.results import FolderResults
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.configuration import KEY_NAMES, load_settings
@@ -38,9 +39,6 @@ from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
 from kling_async.types.request import DURATIONS, MODEL, ImageToVideo
 from kling_async.types.settings import Settings
-
-JOURNAL = Path(".kling", "journal.db")
-"""Where a folder's journal lies."""
 
 _PRICE_PATIENCE = 10.0
 """Seconds that the price call may take at the start."""
@@ -192,12 +190,13 @@ def open_batch(
         JournalError: On entering: another run holds the folder, or the journal cannot be used.
     """
     folder = Path(out)
-    place = folder / JOURNAL if journal is None else Path(journal)
-    core = _core(_settings(settings, flags), inputs=place.parent / "inputs", clock=clock, seed=seed)
+    place = folder / OWN if journal is None else Path(journal)
+    inputs = folder / OWN.with_name("inputs")
+    core = _core(_settings(settings, flags), inputs=inputs, clock=clock, seed=seed)
     book, store, results = (
-        SqliteJournal(place),
+        SqliteJournal(place, folder=folder),
         LocalVideoStore(folder / "videos"),
-        FolderResults(folder, inputs=place.parent / "inputs"),
+        FolderResults(folder, inputs=inputs),
     )
     secretary = Secretary(book, results, store)
     prices = Prices({} if core.settings.money.price is None else by_duration(core.settings.money.price))

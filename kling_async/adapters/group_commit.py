@@ -25,8 +25,9 @@ Work = Callable[[sqlite3.Connection], Any]
 class Connection:
     """One connection and the one thread that uses it, by executor calls of the running loop."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, before: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._before = before
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -42,6 +43,7 @@ class Connection:
     def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
+                self._before()
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
                 self._connection.row_factory = sqlite3.Row

@@ -44,8 +44,9 @@ def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) 
 class FolderLock:
     """An advisory lock on one file. Blocking calls: use it on a thread of the journal's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path) -> None:
         self._path = path
+        self._folder = folder
         self._handle: int | None = None
 
     def take(self) -> None:
@@ -71,8 +72,9 @@ class FolderLock:
         except OSError:
             holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
-            folder = self._path.parent.parent
-            raise JournalLocked(f"{folder} is in use by {holder}: wait for it, or choose another folder") from None
+            raise JournalLocked(
+                f"{self._folder} is in use by {holder}: wait for it, or choose another folder"
+            ) from None
         self._handle = handle
         try:
             os.ftruncate(handle, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from attrs import evolve
 
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
+from kling_async.adapters.pointer import agree
 from kling_async.errors import BudgetExceeded, JournalError, JournalTooNew, KlingError, RequestChanged
 from kling_async.rules.identity import from_document, to_document
 from kling_async.rules.lifecycle import PAID_FOR
@@ -37,13 +39,15 @@ class SqliteJournal:
 
     Args:
         path: The database; its folder is made.
+        folder: The job's folder, which has this journal and no other; None where nobody asks.
         lock: Whether to take the folder for this process alone. Reading the state of a running job needs no lock.
     """
 
-    def __init__(self, path: Path, *, lock: bool = True) -> None:
+    def __init__(self, path: Path, *, folder: Path | None = None, lock: bool = True) -> None:
         self._path = path
-        self._lock = FolderLock(path.with_name("lock")) if lock else None
-        self._writer = Connection(path, "kling-journal")
+        self._lock = FolderLock(path.with_name(f"{path.name}.lock"), folder or path.parent) if lock else None
+        before = partial(agree, folder, path) if folder is not None else lambda: None
+        self._writer = Connection(path, "kling-journal", before=before)
         self._reader = Connection(path, "kling-journal-read")
         self._commits = GroupCommit(self._writer)
         self._sql: dict[str, str] = {}

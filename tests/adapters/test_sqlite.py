@@ -222,10 +222,10 @@ async def test_closing_gives_the_folder_back(path: Path, open_handles: Callable[
 def test_a_lock_that_cannot_be_noted_is_not_kept(tmp_path: Path) -> None:
     """Where the disk has no room for the holder's name, the lock is given back with the error."""
     (tmp_path / "lock").write_bytes(b"")
-    lock = FolderLock(tmp_path / "lock")
+    lock = FolderLock(tmp_path / "lock", tmp_path)
     with largest_file(0), pytest.raises(OSError, match="File too large"):
         lock.take()
-    other = FolderLock(tmp_path / "lock")
+    other = FolderLock(tmp_path / "lock", tmp_path)
     other.take()
     other.release()
 

@@ -35,7 +35,7 @@ async def test_a_thousand_rows_with_troubles_all_end(tmp_path: Path) -> None:
         job={"error_named": 0.02, "error_text": 0.01, "succeeded": 0.05},
         download={"cut": 0.03, "500": 0.02, "html": 0.01, "expired": 0.01, "truncated": 0.01},
     )
-    async with world(tmp_path, plan, log_listing="mixed") as w, w.batch() as batch:
+    async with world(tmp_path, plan, log_listing="mixed") as w, w.batch(poll_interval_min=5.0) as batch:
         outcomes = await outcomes_of(batch, requests(1000))
         stages = Counter(outcome.stage for outcome in outcomes.values())
         assert len(outcomes) == 1000
@@ -267,6 +267,34 @@ async def test_two_batches_in_one_folder(tmp_path: Path) -> None:
         with pytest.raises(JournalLocked, match=r"in use by process \d+"):
             async with w.batch():
                 pass
+
+
+async def test_a_folder_belongs_to_one_journal(tmp_path: Path) -> None:
+    """A journal elsewhere that is forgotten at the next start is refused: nothing is bought again."""
+    elsewhere = tmp_path / "elsewhere" / "j.db"
+    async with world(tmp_path / "out") as w:
+        async with w.batch(journal=elsewhere) as batch:
+            assert (await batch.run(requests(2))).tally.done == 2
+        with pytest.raises(ConfigurationError, match=r"--journal .*elsewhere"):
+            async with w.batch():
+                pass
+        with pytest.raises(ConfigurationError, match=r"--journal .*elsewhere"):
+            async with w.batch(journal=tmp_path / "another.db"):
+                pass
+        async with w.batch(journal=elsewhere) as batch:
+            assert (await batch.run(requests(2))).submits == 0
+        assert len(w.book.bought()) == 2
+
+
+async def test_a_folder_with_its_own_journal_takes_no_other(tmp_path: Path) -> None:
+    """`--journal` given for a folder that began without it is refused: nothing is bought again."""
+    async with world(tmp_path / "out") as w:
+        async with w.batch() as batch:
+            await batch.run(requests(1))
+        with pytest.raises(ConfigurationError, match="leave --journal out"):
+            async with w.batch(journal=tmp_path / "another.db"):
+                pass
+        assert len(w.book.bought()) == 1
 
 
 async def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:
