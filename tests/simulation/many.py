@@ -1,0 +1,27 @@
+"""Several seeds after one another, and their figures: what one process of a torture does.
+
+A module of its own: a process that is spawned cannot import another one's `__main__`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tests.simulation.audit import Broken
+from tests.simulation.lives import run_seed
+from tests.simulation.scenario import scenario
+
+
+def several(seeds: Sequence[int]) -> Counter[str]:
+    """Run seeds; tell each that breaks a promise, and return how many kept theirs, with lives, deaths and purchases."""
+    figures: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            run = run_seed(scenario(seed))
+        except Broken as broken:
+            print(f"seed {seed}: {broken}", flush=True)
+            figures["broken"] += 1
+        else:
+            figures.update(seeds=1, lives=run.lives, crashes=len(run.crashes), bought=run.bought)
+    return figures

@@ -1,0 +1,178 @@
+"""What one seed decides: the rows, the service, its troubles, and how each life of the client ends."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from kling_async import ImageToVideo, Retry
+from kling_async.simulator import FaultPlan, SimulatorSettings
+from kling_async.simulator.troubles import TROUBLES
+
+START: Final = 1_800_000_000.0
+"""The wall's time at the beginning, as Unix seconds."""
+
+PRICE: Final = 0.26
+"""USD of one video of 5 s."""
+
+End: TypeAlias = Literal["crash", "stop", "end"]
+"""How a life ends: killed at some effect, cancelled at some time, or by itself."""
+
+_PNG: Final = bytes.fromhex("89504e470d0a1a0a0000000d494844520000014000000140080000000094b4a1d7")
+_NOT_SIMULATED: Final = frozenset({("download", "damaged"), ("submit", "503_after")})
+"""What no client can know: pictures that only a full decode finds damaged, and a job that the service denies in its own
+words."""
+_LEAD_TO_RANGES: Final = frozenset({"cut", "closed", "stalled_midway", "wrong_length"})
+"""After these the rest of a video is asked for; were that garbage, only a full decode would see it, too."""
+_STOPS_THE_TAP: Final = frozenset({"401", "403", "403_credit", "429_arrears"})
+"""Troubles that end a life early; they come seldom."""
+_DOWNTIMES: Final = (0.0, 5.0, 120.0, 2_000.0, 7_500.0, 100_000.0, 270_000.0)
+"""Seconds between two lives."""
+
+
+@frozen
+class Life:
+    """One life of the client."""
+
+    end: End
+    """How it ends."""
+    at: float
+    """The effect at which it is killed, or the time at which it is stopped."""
+    downtime: float
+    """Seconds until the next one."""
+    retry_failed: bool
+    """Whether rows that failed before are tried again."""
+    retry: Retry | None
+    """What it tries again, where it is a `retry` in place of a `run`."""
+
+
+@frozen
+class Scenario:
+    """Everything that a seed decides."""
+
+    seed: int
+    requests: tuple[ImageToVideo, ...]
+    service: SimulatorSettings
+    plan: FaultPlan
+    outages: tuple[tuple[float, float], ...]
+    skew: float
+    cap: int
+    flags: dict[str, Any]
+    lives: tuple[Life, ...]
+    calm: bool
+    """Whether nothing goes wrong but that downloads are slow: then the account must be used fully."""
+
+
+def scenario(seed: int) -> Scenario:
+    """Return what a seed decides; the same in every process."""
+    dice = Random(f"scenario/{seed}")
+    calm = dice.random() < 0.1
+    cap = dice.randint(2, 4) if calm else dice.choice((1, 2, 3, 5, 8, 20, 100))
+    requests = _requests(dice, calm=calm)
+    flags: dict[str, Any] = {
+        "max_in_flight": cap if calm or dice.random() < 0.7 else "auto",
+        "max_window": cap,
+        "poll_lag": "2%" if calm else dice.choice(("5%", "20%", 5.0, 60.0)),
+        "poll_interval_max": 15.0 if calm else dice.choice((15.0, 60.0, 240.0)),
+        "price": PRICE,
+        "downloads_at_once": dice.choice((1, 2, 8)),
+    }
+    if calm:
+        flags["downloads_at_once"] = 16
+    elif dice.random() < 0.3:
+        flags["budget"] = round(PRICE * dice.randint(1, len(requests)), 2)
+    return Scenario(
+        seed,
+        requests,
+        _service(dice, cap, calm=calm),
+        _calm_plan(seed) if calm else _plan(dice, seed),
+        () if calm else _outages(dice),
+        0.0 if calm else dice.uniform(-600, 600),
+        cap,
+        flags,
+        () if calm else _lives(dice),
+        calm,
+    )
+
+
+def _requests(dice: Random, *, calm: bool) -> tuple[ImageToVideo, ...]:
+    """Return 20 to 60 rows; some ask for the same as another."""
+    count = 24 if calm else dice.randint(20, 60)
+    twins = 0.0 if calm else dice.choice((0.0, 0.0, 0.2))
+    made: list[ImageToVideo] = []
+    for number in range(count):
+        if made and dice.random() < twins:
+            other = dice.choice(made)
+            made.append(ImageToVideo(other.image, other.prompt, duration=other.duration, key=f"row{number}"))
+            continue
+        image: str | bytes = "https://images.example/cat.png"
+        if dice.random() < 0.1:
+            image = _PNG + bytes([dice.randrange(256)])
+        duration = 5 if calm else dice.choice((5, 5, 10))
+        made.append(ImageToVideo(image, f"prompt {number}", duration=duration, key=f"row{number}"))
+    return tuple(made)
+
+
+def _service(dice: Random, cap: int, *, calm: bool) -> SimulatorSettings:
+    limit = None if calm or dice.random() < 0.5 else dice.randint(1, max(2, cap))
+    return SimulatorSettings(
+        seed=dice.randrange(1 << 30),
+        durations=100.0 if calm else dice.choice(("log-normal", "long-tail", 30.0)),
+        limit=limit,
+        limit_policy=dice.choice(("refuse", "queue", "fail")),
+        keys=("simulated-key",),
+        price_5_usd=PRICE,
+        price_10_usd=2 * PRICE,
+        meta=dice.random() < 0.8,
+        log_listing=dice.choice(("acceptance", "end", "late", "never", "mixed", "mixed")),
+        log_refused=dice.random() < 0.5,
+        echo_request_id=dice.random() < 0.9,
+        link_life=dice.choice((30 * 86_400.0, 600.0)),
+        video=dice.choice(("object", "full", "list", "string")),
+        envelopes="mixed",
+        clips="template",
+    )
+
+
+def _calm_plan(seed: int) -> FaultPlan:
+    """Only downloads take their time: longer than a generation does."""
+    return FaultPlan.of(seed=seed, download={"late": 1.0})
+
+
+def _plan(dice: Random, seed: int) -> FaultPlan:
+    """Return some kinds of trouble for each operation, at rates from seldom to often."""
+    rates = {}
+    for operation in ("submit", "poll", "log", "job", "download"):
+        kinds = sorted(kind for kind in TROUBLES[operation] if (operation, kind) not in _NOT_SIMULATED)
+        if operation == "submit" and dice.random() < 0.5:
+            kinds = [kind for kind in kinds if kind.endswith("_after")]
+        total = dice.choice((0.0, 0.05, 0.15, 0.35))
+        chosen = dice.sample(kinds, dice.randint(1, 6))
+        if "garbage" in chosen and _LEAD_TO_RANGES & set(chosen):
+            chosen.remove("garbage")
+        rates[operation] = {
+            kind: min(0.01, total) if kind in _STOPS_THE_TAP else total / len(chosen) for kind in chosen
+        }
+    return FaultPlan.of(seed=seed, **rates)
+
+
+def _outages(dice: Random) -> tuple[tuple[float, float], ...]:
+    """Return up to two times in which nothing can be reached; some last too long to be waited for."""
+    begins = [START + dice.uniform(0, 6_000) for _ in range(dice.choice((0, 0, 1, 2)))]
+    return tuple((begin, begin + dice.choice((60.0, 600.0, 2_400.0))) for begin in begins)
+
+
+def _lives(dice: Random) -> tuple[Life, ...]:
+    """Return the lives that end before their time; what is left after them is for further ones."""
+    lives: list[Life] = []
+    for _ in range(dice.choice((0, 1, 1, 2, 2, 3, 5))):
+        end: End = dice.choice(("crash", "crash", "crash", "stop", "end"))
+        # As many early moments as late ones: half of all faults live in the first calls of a life.
+        at = 10 ** dice.uniform(0, 3.4) if end == "crash" else 10 ** dice.uniform(0, 3.7)
+        retry = None
+        if lives and dice.random() < 0.4:
+            retry = Retry(uncertain=dice.random() < 0.5, buy_again=dice.random() < 0.2)
+        lives.append(Life(end, at, dice.choice(_DOWNTIMES), dice.random() < 0.3, retry))
+    return tuple(lives)
