@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kling_async.errors import Truncated as Truncated
     from kling_async.flow.batch import Batch as Batch
     from kling_async.flow.client import KlingClient as KlingClient
+    from kling_async.flow.retries import Retry as Retry
     from kling_async.types.generation import Generation as Generation
     from kling_async.types.generation import GenerationStatus as GenerationStatus
     from kling_async.types.generation import RemoteVideo as RemoteVideo
@@ -93,6 +94,7 @@ _HOMES = {
     "Truncated": "kling_async.errors",
     "Batch": "kling_async.flow.batch",
     "KlingClient": "kling_async.flow.client",
+    "Retry": "kling_async.flow.retries",
     "Generation": "kling_async.types.generation",
     "GenerationStatus": "kling_async.types.generation",
     "RemoteVideo": "kling_async.types.generation",

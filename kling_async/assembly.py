@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
 
@@ -29,19 +28,16 @@ from kling_async.flow.crew import Crew, Start
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller
+from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
-from kling_async.ports import Clock, Journal, Observer, VideoStore
+from kling_async.ports import Clock, Journal, Observer, Transport, VideoStore
 from kling_async.rules.admission import Admission, Limits
-from kling_async.rules.budget import Prices, by_duration, ceiling_of, credits_of
 from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
-from kling_async.types.request import DURATIONS, MODEL, ImageToVideo
+from kling_async.types.request import ImageToVideo
 from kling_async.types.settings import Settings
-
-_PRICE_PATIENCE = 10.0
-"""Seconds that the price call may take at the start."""
 
 
 @frozen
@@ -77,19 +73,22 @@ class _Core:
         )
 
 
-def _core(settings: Settings, *, inputs: Path | None, clock: Clock | None, seed: int | None) -> _Core:
+def _core(
+    settings: Settings, *, inputs: Path | None, transport: Transport | None, clock: Clock | None, seed: int | None
+) -> _Core:
     if not settings.service.api_key:
         raise AuthenticationFailed(f"there is no API key: set {KEY_NAMES[0]} in the environment")
     background, dice = Background(), random.Random(seed)  # noqa: S311  # jitter is no secret
     clock = SystemClock() if clock is None else clock
     images = LocalImages(inputs)
     service_settings = settings.service
-    transport = HttpTransport(
-        service_settings.base_url,
-        service_settings.api_key,
-        images,
-        connect_timeout=service_settings.connect_timeout,
-    )
+    if transport is None:
+        transport = HttpTransport(
+            service_settings.base_url,
+            service_settings.api_key,
+            images,
+            connect_timeout=service_settings.connect_timeout,
+        )
     service = Service(transport, images, service_settings, image_checks=settings.checks.image_checks)
     gate = Gate(_admission(settings), dice, retry_after_cap=settings.admission.retry_after_cap)
 
@@ -120,13 +119,19 @@ def _admission(settings: Settings, *, open_now: int = 0) -> Admission:
 
 
 def open_client(
-    settings: Settings | None = None, *, clock: Clock | None = None, seed: int | None = None, **flags: object
+    settings: Settings | None = None,
+    *,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    seed: int | None = None,
+    **flags: object,
 ) -> KlingClient:
     """Make a client; enter it with `async with`.
 
     Args:
         settings: All settings. Without them, key, address and the rest come from the environment; the settings file
             is the command line's (`kling_async.configuration.load_settings` reads it).
+        transport: The way to the service, HTTP if not given; for tests (`kling_async.testing.ScriptedTransport`).
         clock: The wall's clock; for tests.
         seed: Seed of the jitter; for tests.
         flags: Single settings by name, over the environment: `base_url="…"`.
@@ -135,7 +140,7 @@ def open_client(
         AuthenticationFailed: There is no key.
         ConfigurationError: A setting is wrong.
     """
-    core = _core(_settings(settings, flags), inputs=None, clock=clock, seed=seed)
+    core = _core(_settings(settings, flags), inputs=None, transport=transport, clock=clock, seed=seed)
     stores: dict[Path, tuple[LocalVideoStore, Downloader]] = {}
 
     def place(path: str | PathLike[str]) -> tuple[VideoStore, Downloader, str]:
@@ -168,6 +173,7 @@ def open_batch(
     journal: str | PathLike[str] | None = None,
     observers: Sequence[Observer] = (),
     service_name: str | None = None,
+    transport: Transport | None = None,
     clock: Clock | None = None,
     seed: int | None = None,
     **flags: object,
@@ -180,6 +186,7 @@ def open_batch(
         journal: Where the journal lies; in the folder if not given.
         observers: Are told of every saved change.
         service_name: What the journal remembers as the service; its address if not given.
+        transport: The way to the service, HTTP if not given; for tests (`kling_async.testing.ScriptedTransport`).
         clock: The wall's clock; for tests.
         seed: Seed of the jitter; for tests.
         flags: Single settings by name: `max_in_flight=5`, `budget=25.0`.
@@ -192,14 +199,14 @@ def open_batch(
     folder = Path(out)
     place = folder / OWN if journal is None else Path(journal)
     inputs = folder / OWN.with_name("inputs")
-    core = _core(_settings(settings, flags), inputs=inputs, clock=clock, seed=seed)
+    core = _core(_settings(settings, flags), inputs=inputs, transport=transport, clock=clock, seed=seed)
     book, store, results = (
         SqliteJournal(place, folder=folder),
         LocalVideoStore(folder / "videos"),
         FolderResults(folder, inputs=inputs),
     )
     secretary = Secretary(book, results, store)
-    prices = Prices({} if core.settings.money.price is None else by_duration(core.settings.money.price))
+    purse = Purse(core.service, book, core.background, settings=core.settings, dice=core.dice)
     crew = Crew(
         service=core.service,
         journal=book,
@@ -210,7 +217,7 @@ def open_batch(
         reconciler=core.reconciler,
         background=core.background,
         clock=core.clock,
-        prices=prices,
+        purse=purse,
         settings=core.settings,
     )
 
@@ -222,7 +229,7 @@ def open_batch(
         start = await _read_start(book, core, service_name or core.settings.service.base_url)
         tally = await book.tally()
         core.gate.admission = _admission(core.settings, open_now=tally.submitting + tally.uncertain + tally.submitted)
-        await _learn_prices(core, prices)
+        await purse.open()
         return start
 
     return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=(*observers, secretary))
@@ -247,24 +254,10 @@ async def _read_start(book: Journal, core: _Core, service_name: str) -> Start:
         )
     if known != service_name:
         await book.note("service", service_name)
-    journal_id = await book.note("journal_id") or await book.note("journal_id", secrets.token_hex(5)) or ""
-    budget = core.settings.money.budget
-    return Start(
-        journal_id,
-        hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16],
-        ceiling=None if budget is None else ceiling_of(budget),
+    journal_id = (
+        await book.note("journal_id") or await book.note("journal_id", f"{core.dice.getrandbits(40):010x}") or ""
     )
-
-
-async def _learn_prices(core: _Core, prices: Prices) -> None:
-    """Ask for the price where nobody told it. A budget needs one; without a budget it only makes the holds exact."""
-    if core.settings.money.price is None:
-        with suppress(KlingError, TimeoutError):
-            async with asyncio.timeout(_PRICE_PATIENCE):
-                for duration, price in (await core.service.prices(MODEL)).items():
-                    prices.told(duration, credits_of(price))
-    if core.settings.money.budget is not None and any(prices.hold(duration) is None for duration in DURATIONS):
-        raise ConfigurationError("a budget needs a price, and the service does not tell it: give --price USD")
+    return Start(journal_id, hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16])
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:

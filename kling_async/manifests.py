@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from kling_async.adapters.manifest import KeyCheck, Row, check_files, read_manifest
-from kling_async.errors import ManifestError
+from kling_async.errors import InvalidRequest, ManifestError
+from kling_async.rules.identity import samples_of
 from kling_async.rules.limits import check_fields
 from kling_async.types.request import ImageToVideo
 
@@ -57,10 +58,12 @@ class Manifest:
     Args:
         path: CSV, TSV or JSONL.
         image_checks: Whether the model's own rules on a row's fields are checked, too.
+        samples: How many videos are made of each row; None: one, under the row's own key.
     """
 
-    def __init__(self, path: Path, *, image_checks: bool = True) -> None:
+    def __init__(self, path: Path, *, image_checks: bool = True, samples: int | None = None) -> None:
         self.path = path
+        self._samples = samples
         self._image_checks = image_checks
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kling-manifest")
 
@@ -76,28 +79,43 @@ class Manifest:
     def _check(self) -> ManifestCheck:
         result, keys = ManifestCheck(), KeyCheck()
         for row in read_manifest(self.path):
-            errors = row.errors or self._faults(row, keys)
+            errors = row.errors or self._faults(row)
             result.note(errors)
-            if row.request is not None and not errors:
-                result.rows += 1
-                result.seconds[row.request.duration] += 1
+            for sample in self._expand(row):
+                clash = keys.seen(sample)
+                told = (clash,) if clash is not None else sample.errors if sample is not row else ()
+                result.note(told)
+                if sample.request is not None and not errors and not told:
+                    result.rows += 1
+                    result.seconds[sample.request.duration] += 1
         result.duplicates = keys.duplicates
         return result
 
-    def _faults(self, row: Row, keys: KeyCheck) -> tuple[ManifestError, ...]:
+    def _faults(self, row: Row) -> tuple[ManifestError, ...]:
         broken = check_fields(row.request) if self._image_checks and row.request is not None else []
         faults = [ManifestError(issue.message, line=row.line, field=issue.field) for issue in broken]
-        clash = keys.seen(row)
-        return (*faults, *check_files(row), *([clash] if clash is not None else []))
+        return (*faults, *check_files(row))
+
+    def _expand(self, row: Row) -> Iterator[Row]:
+        """Yield a row, or its samples one by one."""
+        if self._samples is None or row.request is None:
+            yield row
+            return
+        try:
+            for request in samples_of(row.request, self._samples):
+                yield evolve(row, request=request)
+        except InvalidRequest as error:
+            faults = [ManifestError(issue.message, line=row.line, field=issue.field) for issue in error.issues]
+            yield Row(row.line, None, tuple(faults))
 
     async def chunks(self) -> AsyncIterator[list[ImageToVideo]]:
-        """Yield the requests, some at a time, in the order of the file.
+        """Yield the requests, some at a time, in the order of the file; the samples of a row behind each other.
 
         Raises:
             ManifestError: A row is wrong; `check` tells all of them at once.
         """
         loop = asyncio.get_running_loop()
-        rows = read_manifest(self.path)
+        rows = (sample for row in read_manifest(self.path) for sample in self._expand(row))
         while chunk := await loop.run_in_executor(self._threads, lambda: list(islice(rows, _CHUNK))):
             for row in chunk:
                 if row.errors:

@@ -115,12 +115,29 @@ class Journal(Protocol):
         It is written over the PLANNED record of the attempt before, and over nothing else: no row is bought twice at
         once.
 
+        Where `raise_price` knows a dearer price than the record holds, that one counts and is held.
+
         Returns:
             The key of the row whose generation this one shares; None where the intent was written.
 
         Raises:
             JournalError: The row does not stand as it must.
             BudgetExceeded: It would; nothing was written.
+            InvalidRequest: There is a ceiling, and no price of it is known; nothing was written.
+        """
+        ...
+
+    async def raise_price(self, model: str, duration: int, credits_: int) -> None:
+        """Note what the service was seen to hold for a video, and hold no less for those that it has not told yet.
+
+        That is each row of the model and the duration that is SUBMITTING or UNCERTAIN; what is held for it is raised,
+        and no `save` lowers it again while it is one of them. Later intents hold no less, either. A lower price than
+        is noted changes nothing.
+
+        Args:
+            model: The model.
+            duration: Seconds of video.
+            credits_: Whole credits.
         """
         ...
 
@@ -139,6 +156,13 @@ class Journal(Protocol):
 
     async def failed(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next FAILED rows, with their numbers, in order."""
+        ...
+
+    async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that cost nothing now and were tried before, with their numbers, in order.
+
+        They are FAILED, or PLANNED after at least one POST: what a stop left between two tries.
+        """
         ...
 
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:

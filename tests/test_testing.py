@@ -71,9 +71,7 @@ def test_the_doors_have_the_shape_of_the_ports() -> None:
 
 def test_every_door_is_told_of_in_its_docstring() -> None:
     """Users read them in their editor."""
-    shown = [
-        value for name, value in vars(doors).items() if isinstance(value, type) and value.__module__ == doors.__name__
-    ]
+    shown = [getattr(doors, name) for name in doors.__all__]
     assert {one.__name__ for one in shown} >= {"MemoryJournal", "MemoryStore", "ScriptedTransport", "ScriptedDownload"}
     for one in shown:
         assert one.__doc__

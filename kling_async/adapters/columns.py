@@ -29,6 +29,7 @@ FIELDS: Final = {
     "dynamic_masks": "dynamic_masks",
     "model": "model",
     "extra": "extra",
+    "sample": "sample",
 }
 """Each name that has a meaning, and the field it fills."""
 
@@ -42,7 +43,9 @@ CARRY: Final = "_carry"
 
 _SHORTEST_MISSPELT: Final = 5  # of shorter names (`key`, `id`) every other short word would be a misspelling
 _LONG: Final = 10  # names of this length may be misspelt twice
-_WORDS: Final = frozenset({"mode", "modes", "modal"})  # words of their own, one letter away from `model`
+_WORDS: Final = frozenset(  # words of their own, one letter away from `model` and from `sample`
+    {"mode", "modes", "modal", "simple", "ample"}
+)
 
 
 @frozen

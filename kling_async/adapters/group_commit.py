@@ -1,7 +1,7 @@
 """Group commit on SQLite: one writer; what waits while a commit is under way goes into the next one together.
 
-A list on the loop's side, one hand-off a batch to a thread of its own, one future a batch. Nothing is ever acknowledged
-before its commit. What is written is the journal's affair.
+A list on the loop's side, one hand-off a batch to a thread of its own, one future a caller. Nothing is ever
+acknowledged before its commit. What is written is the journal's affair.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,56 +80,59 @@ class GroupCommit:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: list[Work] = []
-        self._next: asyncio.Future[list[Any]] | None = None
-        self._committing = False
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Future[None] | None = None
 
     async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Put work into the next commit, and return its result when that is durable."""
-        batch = self._next
-        if batch is None:
-            batch = self._next = asyncio.get_running_loop().create_future()
-        place = len(self._waiting)
-        self._waiting.append(work)
-        if not self._committing:
+        """Put work into the next commit, and return its result when that is durable.
+
+        A caller that is cancelled leaves at once; the work is done all the same.
+        """
+        # A future of its own for each: to shield one that is shared costs a caller three times as much.
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._committing is None:
             self._commit()
-        # The batch belongs to all who wait for it: one that is cancelled must not take it away from the others.
-        result = (await asyncio.shield(batch))[place]
-        if isinstance(result, _Raised):
-            raise result.error
-        return result  # type: ignore[no-any-return]  # the result of `work`, by its place
+        return await future
 
     def _commit(self) -> None:
         """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
-        batch, works = self._next, self._waiting
-        if batch is None:
+        batch, self._waiting = self._waiting, []
+        if not batch:
             return
-        self._next, self._waiting, self._committing = None, [], True
+        works = [work for work, _ in batch]
         job = self._connection.submit(lambda connection: _transact(connection, works))
-        job.add_done_callback(lambda done: self._committed(batch, done))
+        self._committing = asyncio.get_running_loop().create_future()
+        job.add_done_callback(partial(self._committed, [future for _, future in batch], self._committing))
 
-    def _committed(self, batch: asyncio.Future[list[Any]], job: asyncio.Future[list[Any]]) -> None:
-        self._committing = False
-        if not batch.done():
-            error = job.exception()
-            if error is None:
-                batch.set_result(job.result())
-            else:
-                batch.set_exception(error)
-                batch.exception()  # A batch whose waiters were all cancelled is nobody's to retrieve.
+    def _committed(
+        self, callers: list[asyncio.Future[Any]], over: asyncio.Future[None], job: asyncio.Future[list[Any]]
+    ) -> None:
+        """Begin the next batch, so that the disk has work, and tell each caller how its own work ended."""
+        self._committing = None
         self._commit()
+        error = job.exception()
+        results = job.result() if error is None else [_Raised(error)] * len(callers)
+        for future, result in zip(callers, results, strict=True):
+            if future.done():
+                continue  # its caller was cancelled
+            if isinstance(result, _Raised):
+                future.set_exception(result.error)
+            else:
+                future.set_result(result)
+        over.set_result(None)
 
     async def drain(self) -> None:
         """Wait until nothing waits any more."""
         with anyio.CancelScope(shield=True):
-            while self._next is not None:
-                await asyncio.wait([self._next])
+            while self._committing is not None:
+                await asyncio.wait([self._committing])
 
 
 class _Raised:
     """An error of one piece of work; the others of its batch stand."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 

@@ -19,6 +19,7 @@ from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import ImageToVideo
 
 _PLAIN: Final = ("prompt", "negative_prompt", "cfg_scale", "model")
+_WHOLE_NUMBERS: Final = ("duration", "sample")
 _IMAGES: Final = ("image", "tail_image", "static_mask")
 _WHOLE: Final = re.compile(r"([0-9]+)\.0+")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -89,7 +90,7 @@ def _read_fields(given: Mapping[str, object], places: _Places, issues: list[Issu
             yield field, places.source(value)
         elif field == "key":
             yield field, str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        elif field == "duration":
+        elif field in _WHOLE_NUMBERS:
             yield field, _WHOLE.sub(r"\1", value) if isinstance(value, str) else value
         else:
             parsed = _parse_cell(field, value, issues)

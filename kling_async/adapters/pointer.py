@@ -18,6 +18,17 @@ POINTER: Final = Path(".kling", "journal-at")
 """What names a journal elsewhere."""
 
 
+def known_place(folder: Path) -> Path:
+    """Return where a folder's journal lies as far as the folder itself knows; there may be none. Blocking.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    pointer = folder / POINTER
+    text = pointer.read_text("utf-8").strip() if pointer.exists() else ""
+    return Path(text) if text else folder / OWN
+
+
 def agree(folder: Path, journal: Path) -> None:
     """Hold a journal's place against what the folder says, and note it where it is new. Blocking.
 
@@ -26,8 +37,8 @@ def agree(folder: Path, journal: Path) -> None:
         OSError: The folder cannot be read or written.
     """
     own, pointer, place = folder / OWN, folder / POINTER, journal.resolve()
-    text = pointer.read_text("utf-8").strip() if pointer.exists() else ""
-    known = Path(text) if text else None
+    named = known_place(folder)
+    known = None if named == own else named
     if known is not None and known != place:
         raise ConfigurationError(
             f"the journal of {folder} is {known}: give --journal {known}. With another one, all of its rows would be "

@@ -50,6 +50,7 @@ def video_line(record: Record, file_name: str) -> bytes:
         "sha256": record.sha256,
         "model": request.model,
         "usd": None if record.credits is None else usd(record.credits),
+        "sample": request.sample,
     }
     line = json.dumps(ours | _carried(request.carry, ours), ensure_ascii=False)
     return line.encode(errors="replace") + b"\n"
@@ -119,6 +120,7 @@ class FailureLines:
             "cfg_scale": request.cfg_scale,
             "model": request.model,
             "extra": dict(request.extra) or None,
+            "sample": request.sample,
             CARRY: self._others(request.carry) or None,
             "_stage": str(record.stage),
             "_error": trouble.kind if trouble else None,

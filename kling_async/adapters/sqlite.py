@@ -5,7 +5,6 @@ A call returns when what it wrote survives a crash.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -18,12 +17,13 @@ from attrs import evolve
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
 from kling_async.adapters.pointer import agree
-from kling_async.errors import BudgetExceeded, JournalError, JournalTooNew, KlingError, RequestChanged
-from kling_async.rules.identity import from_document, to_document
+from kling_async.adapters.sqlite_rows import enrolment_of, record_of, state_of
+from kling_async.errors import JournalError, JournalTooNew, KlingError, RequestChanged
+from kling_async.rules.budget import SEEN, check_ceiling, note_of
 from kling_async.rules.lifecycle import PAID_FOR
 from kling_async.rules.naming import collision_key, distinct_stem
-from kling_async.types.outcome import Tally, usd
-from kling_async.types.record import Record, Stage, Trouble
+from kling_async.types.outcome import Tally
+from kling_async.types.record import Record
 
 _PACKAGE: Final = "kling_async.adapters"
 _PRAGMAS: Final = (
@@ -89,7 +89,7 @@ class SqliteJournal:
         )
 
     def _enrol_one(self, connection: sqlite3.Connection, record: Record) -> Record | KlingError:
-        values = _enrolment(record)
+        values = enrolment_of(record)
         try:
             fresh = connection.execute(self._sql["insert"], values).rowcount
         except sqlite3.IntegrityError:
@@ -100,7 +100,7 @@ class SqliteJournal:
         if fresh and values["name"] == record.name:
             return record
         row = connection.execute(self._sql["get"], (record.key,)).fetchone()
-        known = _record(row)
+        known = record_of(row)
         if known.written == record.written:
             # What is carried, and where paths start from, are the caller's to change: nothing is bought by them.
             if row["request"] != values["request"]:
@@ -115,11 +115,11 @@ class SqliteJournal:
                 generation_id=known.generation_id,
             )
         connection.execute(self._sql["replace"], values)
-        return _record(connection.execute(self._sql["get"], (record.key,)).fetchone())
+        return record_of(connection.execute(self._sql["get"], (record.key,)).fetchone())
 
     async def save(self, record: Record) -> None:
         """Write a record's new state."""
-        values = _state(record)
+        values = state_of(record)
         await self._commits.do(lambda connection: self._save_one(connection, values))
 
     def _save_one(self, connection: sqlite3.Connection, values: dict[str, Any]) -> None:
@@ -135,45 +135,65 @@ class SqliteJournal:
 
     async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
         """Write a SUBMITTING record, unless its content is bought already or it would pass the ceiling."""
-        values = _state(record)
+        values = state_of(record)
 
         def work(connection: sqlite3.Connection) -> str | None:
             original = connection.execute(self._sql["original"], values).fetchone()
             if original is not None:
                 return str(original["key"])
+            values["credits"] = price = self._price(connection, record)
             if ceiling is not None:
                 taken = int(connection.execute(self._sql["committed"]).fetchone()[0])
-                if taken + (record.credits or 0) > ceiling:
-                    raise BudgetExceeded(
-                        f"the next video would pass the budget: {usd(taken):.2f} USD are spent or held, it costs "
-                        f"{usd(record.credits or 0):.2f}, the budget is {usd(ceiling):.2f}"
-                    )
+                check_ceiling(price, taken=taken, ceiling=ceiling)
             if connection.execute(self._sql["intend"], values).rowcount != 1:
                 raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
             return None
 
         return await self._commits.do(work)
 
+    def _price(self, connection: sqlite3.Connection, record: Record) -> int | None:
+        """Return what an intent holds: the record's price, or what the service was seen to hold, if that is more."""
+        name = note_of(SEEN, record.request.model, record.request.duration)
+        row = connection.execute(self._sql["read_note"], (name,)).fetchone()
+        seen = 0 if row is None else int(row["value"])
+        return seen if seen > (record.credits or 0) else record.credits
+
+    async def raise_price(self, model: str, duration: int, credits_: int) -> None:
+        """Note what the service was seen to hold for a video, and hold no less for those that it has not told yet."""
+        name, values = note_of(SEEN, model, duration), {"model": model, "duration": duration, "credits": credits_}
+
+        def work(connection: sqlite3.Connection) -> None:
+            row = connection.execute(self._sql["read_note"], (name,)).fetchone()
+            if row is None or int(row["value"]) < credits_:
+                connection.execute(self._sql["write_note"], (name, str(credits_)))
+                connection.execute(self._sql["raise_held"], values)
+
+        await self._commits.do(work)
+
     async def get(self, key: str) -> Record | None:
         """Return one row."""
         rows = await self._read("get", key)
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that money stands behind and that are not DONE."""
-        return [(row["seq"], _record(row)) for row in await self._read("unfinished", after, limit)]
+        return [(row["seq"], record_of(row)) for row in await self._read("unfinished", after, limit)]
 
     async def failed(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next FAILED rows."""
-        return [(row["seq"], _record(row)) for row in await self._read("failed", after, limit)]
+        return [(row["seq"], record_of(row)) for row in await self._read("failed", after, limit)]
+
+    async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that cost nothing now and were tried before: FAILED, or PLANNED anew."""
+        return [(row["seq"], record_of(row)) for row in await self._read("again", after, limit)]
 
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows of any stage."""
-        return [(row["seq"], _record(row)) for row in await self._read("rows", after, limit)]
+        return [(row["seq"], record_of(row)) for row in await self._read("rows", after, limit)]
 
     async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that became DONE, in the order of their ends."""
-        return [(row["done_order"], _record(row)) for row in await self._read("done_since", order, limit)]
+        return [(row["done_order"], record_of(row)) for row in await self._read("done_since", order, limit)]
 
     async def tally(self) -> Tally:
         """Return the rows by stage, and their money."""
@@ -182,7 +202,10 @@ class SqliteJournal:
         return Tally(
             **{stage: row["rows"] for stage, row in found.items()},
             spent=money["rendered"] + money["done"],
-            held=money["submitting"] + money["uncertain"] + money["submitted"],
+            held=money["submitting"]
+            + money["uncertain"]
+            + money["submitted"]
+            + sum(row["sunk"] for row in found.values()),
             bytes=found["done"]["bytes"],
             shared=found["done"]["shared"],
         )
@@ -227,51 +250,3 @@ def _migrate(connection: sqlite3.Connection) -> None:
     for number, entry in enumerate(found[version:], version + 1):
         script = entry.read_text("utf-8")
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
-
-
-def _enrolment(record: Record) -> dict[str, Any]:
-    return {
-        "key": record.key,
-        "name": record.name,
-        "name_fold": collision_key(record.name.removesuffix(".mp4")),
-        "request": json.dumps(to_document(record.request), separators=(",", ":")),
-        "written": record.written,
-        "stage": str(record.stage),
-    }
-
-
-_STATE: Final = (
-    "key",
-    "written",
-    "content",
-    "attempt",
-    "client_request_id",
-    "sent_at",
-    "sent_with",
-    "generation_id",
-    "shares",
-    "credits",
-    "size",
-    "sha256",
-    "seconds",
-)
-
-
-def _state(record: Record) -> dict[str, Any]:
-    trouble = record.trouble
-    values = {name: getattr(record, name) for name in _STATE}
-    return values | {
-        "stage": str(record.stage),
-        "trouble_kind": trouble.kind if trouble else None,
-        "trouble_message": trouble.message if trouble else None,
-    }
-
-
-def _record(row: sqlite3.Row) -> Record:
-    return Record(
-        name=row["name"],
-        request=from_document(json.loads(row["request"])),
-        stage=Stage(row["stage"]),
-        trouble=Trouble(row["trouble_kind"], row["trouble_message"]) if row["trouble_kind"] else None,
-        **{name: row[name] for name in _STATE},
-    )

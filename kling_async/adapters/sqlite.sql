@@ -27,12 +27,20 @@ UPDATE row SET stage = 'submitting', content = :content, attempt = :attempt, cli
     trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
 WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1 AND written = :written
 
+-- name: raise_held
+UPDATE row SET credits = :credits
+WHERE stage IN ('submitting', 'uncertain', 'submitted', 'rendered') -- as its index says
+    AND stage IN ('submitting', 'uncertain') AND coalesce(credits, 0) < :credits
+    AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
+
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
-    sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, shares = :shares, credits = :credits,
+    sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, shares = :shares,
+    credits = CASE WHEN stage IN ('submitting', 'uncertain') AND :stage IN ('submitting', 'uncertain')
+        AND credits > coalesce(:credits, 0) THEN credits ELSE :credits END,
     trouble_kind = :trouble_kind, trouble_message = :trouble_message, size = :size, sha256 = :sha256,
-    seconds = :seconds, done_order = CASE WHEN :stage = 'done'
-        THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row)) ELSE done_order END
+    seconds = :seconds, sunk = :sunk, former = :former, done_order = CASE WHEN :stage = 'done'
+        THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row WHERE done_order IS NOT NULL)) ELSE done_order END
 WHERE key = :key
 
 -- name: get
@@ -45,6 +53,9 @@ WHERE stage IN ('submitting', 'uncertain', 'submitted', 'rendered') AND seq > ? 
 -- name: failed
 SELECT * FROM row WHERE stage = 'failed' AND seq > ? ORDER BY seq LIMIT ?
 
+-- name: again
+SELECT * FROM row WHERE (stage = 'failed' OR (stage = 'planned' AND attempt > 0)) AND seq > ? ORDER BY seq LIMIT ?
+
 -- name: rows
 SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
 
@@ -52,10 +63,10 @@ SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
 SELECT * FROM row WHERE done_order > ? ORDER BY done_order LIMIT ?
 
 -- name: tally
-SELECT stage, rows, credits, bytes, shared FROM tally
+SELECT stage, rows, credits, bytes, shared, sunk FROM tally
 
 -- name: committed
-SELECT coalesce(sum(credits), 0) FROM tally WHERE stage <> 'failed'
+SELECT coalesce(sum(sunk), 0) + coalesce(sum(credits) FILTER (WHERE stage <> 'failed'), 0) FROM tally
 
 -- name: read_note
 SELECT value FROM note WHERE name = ?

@@ -18,6 +18,7 @@ from kling_async._version import __version__
 COMMANDS: Final = {
     "generate": "Make one video from one image.",
     "run": "Run a manifest into a folder; run it again to resume.",
+    "retry": "Try rows of a folder again that have no video.",
     "simulate": "Serve the simulated service by itself.",
     "config": "Show the settings in force, and where each comes from.",
 }

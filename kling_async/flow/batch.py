@@ -19,26 +19,24 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve
 
-from kling_async.errors import ConfigurationError, KlingError, RequestChanged, ServiceUnavailable
+from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailable
 from kling_async.flow.buyer import Buyer
-from kling_async.flow.crew import Crew, Scribe, Slot, Start
+from kling_async.flow.crew import Crew, Scribe, Start, Word
 from kling_async.flow.enrolment import planned_record
+from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
 from kling_async.flow.rows import Closed, Rows
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.streams import Outcomes, Requests, chunks
 from kling_async.flow.walker import Walker
 from kling_async.ports import Observer
-from kling_async.rules.lifecycle import HOLDS_SLOT
 from kling_async.types.outcome import BatchReport, Outcome, Tally, usd
-from kling_async.types.record import Record, Retried, Stage
+from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
 
 logger = logging.getLogger(__name__)
 
 _STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
 """Where a row may stand that is not in flight: all others were taken up at the start."""
-_PAGE: Final = 64
-"""Rows that are read from the journal at once."""
 _CLOSING: Final = 30.0
 """Seconds that the results may take to be written at the end; a disk that hangs must not keep a cancelled run."""
 _GUARD: Final = 5.0
@@ -76,6 +74,7 @@ class Batch:
         self._observers = observers
         self._buyer: Buyer | None = None
         self._streaming = False
+        self._began, self._fresh, self._calls_before = 0.0, 0, (0, 0)
 
     async def __aenter__(self) -> Self:
         try:
@@ -84,10 +83,7 @@ class Batch:
             await self._close()
             raise
         scribe = Scribe(self._crew.journal, self._crew.clock, self._observers)
-        self._buyer = Buyer(
-            self._crew, scribe, journal_id=start.journal_id, ceiling=start.ceiling, key_digest=start.key_digest
-        )
-        self._scribe = scribe
+        self._buyer = Buyer(self._crew, scribe, journal_id=start.journal_id, key_digest=start.key_digest)
         self._walker = Walker(self._crew, scribe, self._buyer)
         return self
 
@@ -113,14 +109,22 @@ class Batch:
 
     async def unfinished(self) -> AsyncIterator[Record]:
         """Yield the rows that money stands behind and that are not DONE."""
-        after = 0
-        while page := await self._crew.journal.unfinished(after=after, limit=_PAGE):
-            for after, record in page:  # noqa: B007  # the last number is where the next page begins
-                yield record
+        async for record in pages(self._crew.journal.unfinished):
+            yield record
 
-    def price(self, duration: int) -> float | None:
-        """Return what one video costs in USD; None where nobody told."""
-        credits_ = self._crew.prices.hold(duration)
+    async def choose(self, retry: Retry) -> Choice:
+        """Tell what trying rows again would do; nothing is done yet.
+
+        Raises:
+            ConfigurationError: A key is not in the journal.
+        """
+        resubmit = self._crew.settings.uncertain.on_uncertain == "resubmit"
+        return await choose(self._crew.journal, retry, resubmit=resubmit)
+
+    async def price(self, model: str, duration: int) -> float | None:
+        """Return what one video of a model costs in USD; None where nobody told."""
+        await self._crew.purse.learn(model)
+        credits_ = self._crew.purse.hold(model, duration)
         return None if credits_ is None else usd(credits_)
 
     async def enrol(self, requests: Sequence[ImageToVideo]) -> list[Record | KlingError]:
@@ -137,24 +141,32 @@ class Batch:
         ]
 
     @asynccontextmanager
-    async def stream(self, requests: Requests, *, retry_failed: bool = False) -> AsyncIterator[AsyncIterator[Outcome]]:
+    async def stream(
+        self, requests: Requests | Retry, *, retry_failed: bool = False
+    ) -> AsyncIterator[AsyncIterator[Outcome]]:
         """Run requests, and give their outcomes as they finish; leaving the block stops cleanly.
 
         What the journal knows as bought is brought to its end first, and its outcomes come too.
 
         Args:
-            requests: Any iterable or async iterable; it is read as slots free up.
-            retry_failed: Whether rows that failed in an earlier run are tried again.
+            requests: Any iterable or async iterable; it is read as slots free up. Or a `Retry`: the journal's own
+                rows again, as it says; of those that money stands behind, the ones that it does not choose and that
+                were set aside are left alone.
+            retry_failed: Whether rows among the requests that failed in an earlier run are tried again.
 
         Raises:
             KlingError: After the last outcome, why no more was submitted (key, credit, budget); or at once, where the
-                journal cannot be written or the service gave no usable answer for too long.
+                journal cannot be written, a key of a `Retry` is not in it, or the service gave no usable answer for too
+                long.
         """
         if self._buyer is None:
             raise ConfigurationError("the batch is not open: use it as `async with open_batch(…) as batch`")
         await self._crew.background.ready()
         if self._streaming:
             raise ConfigurationError("the batch runs already: one stream at a time")
+        service = self._crew.service
+        self._began, self._fresh = asyncio.get_running_loop().time(), 0
+        self._calls_before = service.submits, service.polls
         send, receive = anyio.create_memory_object_stream[Outcome](0)
         # Nothing waits from here on: a stream cancelled at its start locks nobody out.
         self._streaming, self._buyer.stopping = True, False
@@ -170,7 +182,7 @@ class Batch:
             finally:
                 self._streaming = False
 
-    async def run(self, requests: Requests, *, retry_failed: bool = False) -> BatchReport:
+    async def run(self, requests: Requests | Retry, *, retry_failed: bool = False) -> BatchReport:
         """Run requests to the end.
 
         Returns:
@@ -179,28 +191,34 @@ class Batch:
         Raises:
             KlingError: The journal cannot be written.
         """
-        loop, began, fresh = asyncio.get_running_loop(), asyncio.get_running_loop().time(), 0
-        service, stopped = self._crew.service, None
-        submits, polls = service.submits, service.polls
         try:
             async with self.stream(requests, retry_failed=retry_failed) as outcomes:
                 async for outcome in outcomes:
-                    fresh += outcome.ok and not outcome.resumed
+                    self._fresh += outcome.ok and not outcome.resumed
         except KlingError as error:
             if error is not self._crew.gate.closed:
                 raise
-            stopped = error
+        return await self.report()
+
+    async def report(self) -> BatchReport:
+        """Return how the run that goes on stands, or how the last one ended; also of one that was cancelled."""
+        service, (submits, polls) = self._crew.service, self._calls_before
+        tally = await self.tally()
         return BatchReport(
-            await self.tally(),
+            tally,
             self.out,
-            loop.time() - began,
+            asyncio.get_running_loop().time() - self._began,
             submits=service.submits - submits,
             polls=service.polls - polls,
-            fresh=fresh,
-            stopped=stopped,
+            fresh=self._fresh,
+            stopped=self._crew.gate.closed,
+            overshoot=self._crew.purse.overshoot(tally),
         )
 
-    async def _serve(self, requests: Requests, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool) -> None:
+    async def _serve(
+        self, requests: Requests | Retry, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool
+    ) -> None:
+        retry = requests if isinstance(requests, Retry) else None
         self._crew.gate.begin()
         self._crew.flight.clear()
         rows = Rows(self._crew, self._walker, send)
@@ -210,13 +228,17 @@ class Batch:
             around.start_soon(self._secretary.keep)
             try:
                 async with anyio.create_task_group() as group:
-                    await self._resume(group, rows)
-                    await self._feed_until_closed(group, rows, requests, retry_failed=retry_failed)
+                    await take_up(self._crew, rows, group, retry)
+                    if isinstance(requests, Retry):
+                        await self._until_closed(partial(feed, self._crew, rows, group, requests))
+                    else:
+                        await self._until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
             finally:
                 # However the run ends: the results say what the journal says.
                 with anyio.move_on_after(_CLOSING, shield=True):
                     await self._secretary.close()
             around.cancel_scope.cancel()
+        await self._crew.settle()
         if self._crew.gate.closed is not None:
             raise self._crew.gate.closed
 
@@ -225,6 +247,7 @@ class Batch:
         limit = self._crew.settings.admission.unavailable_after
         while True:
             await asyncio.sleep(min(_GUARD, limit))
+            self._crew.gate.tell_outage()
             silence = self._crew.gate.silence()
             if silence is not None and silence[0] >= limit:
                 error = ServiceUnavailable(
@@ -232,37 +255,24 @@ class Batch:
                 )
                 raise self._crew.gate.close(error)
 
-    async def _resume(self, group: TaskGroup, rows: Rows) -> None:
-        """Take up what was bought before: money stands behind it, whatever the source brings."""
-        after = 0
-        while page := await self._crew.journal.unfinished(after=after, limit=_PAGE):
-            for number, record in page:
-                after = number
-                rows.resumed.add(record.key)
-                slot = Slot(self._crew.gate)
-                if record.stage in HOLDS_SLOT and not record.set_aside:
-                    slot.adopt()
-                else:
-                    await rows.room()
-                rows.begin(group, record, slot)
-
-    async def _feed_until_closed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
+    async def _until_closed(self, fed: Callable[[], Awaitable[None]]) -> None:
         """Feed rows; a source that waits is left when no more may be submitted: what it waits for may never come."""
         async with anyio.create_task_group() as watch:
 
             async def leave() -> None:
                 await self._crew.gate.shut()
+                self._crew.gate.turned_away = True  # as far as is known: the source is not at its end
                 watch.cancel_scope.cancel()
 
             watch.start_soon(leave)
             with suppress(Closed):
-                await self._feed(group, rows, requests, retry_failed=retry_failed)
+                await fed()
             watch.cancel_scope.cancel()
 
     async def _feed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
         async for chunk in chunks(requests):
             await rows.room()
-            fresh = await self._not_in_flight(chunk, rows)
+            fresh = await rows.not_in_flight(chunk)
             known = await self.enrol(fresh)
             for request, record in zip(fresh, known, strict=True):
                 if not isinstance(record, Record):
@@ -270,20 +280,5 @@ class Batch:
                     continue
                 if record.key in rows.resumed or record.stage not in _STARTS:
                     continue
-                if record.stage is Stage.FAILED and retry_failed:
-                    record = await self._scribe.move(record, Retried())  # noqa: PLW2901  # the same row, one step on
-                await rows.admit(group, record)
-
-    async def _not_in_flight(self, chunk: Sequence[ImageToVideo], rows: Rows) -> list[ImageToVideo]:
-        """Leave out what is in flight: a row that stands twice in the source is one row, and one edited is refused."""
-        flying, fresh = self._crew.flight.written(), list[ImageToVideo]()
-        for request in chunk:
-            planned = await planned_record(request, self._crew.service.images)
-            known = flying.get(planned.key)
-            if known is None:
-                flying[planned.key] = planned.written
-                fresh.append(request)
-            elif known != planned.written:
-                message = f"row {planned.key!r} stands in the source twice, with other content: give one another key"
-                await rows.refuse(request, RequestChanged(message, key=planned.key))
-        return fresh
+                again = record.stage is Stage.FAILED and retry_failed
+                await rows.admit(group, record, Word.RETRY if again else Word.NONE)

@@ -7,19 +7,18 @@ proven that no job was made; what is uncertain is looked up.
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 from attrs import frozen
 
 from kling_async.errors import (
-    AnswerLost,
-    AuthenticationFailed,
     BudgetExceeded,
     InvalidRequest,
     JournalError,
     KlingError,
-    OutOfCredit,
     ServerTrouble,
 )
 from kling_async.flow.crew import Crew, Scribe
@@ -27,9 +26,11 @@ from kling_async.flow.reconciler import Finding, Found
 from kling_async.flow.service import Prepared
 from kling_async.rules.identity import client_request_id
 from kling_async.rules.lifecycle import advance
+from kling_async.rules.lost import not_listed, not_readable, of_another_key
 from kling_async.rules.retry import Operation, Verdict, decide
-from kling_async.rules.troubles import trouble_of
+from kling_async.rules.troubles import is_of_the_row, trouble_of
 from kling_async.types.generation import Generation
+from kling_async.types.outcome import usd
 from kling_async.types.record import (
     Accepted,
     Event,
@@ -37,9 +38,9 @@ from kling_async.types.record import (
     Lost,
     Record,
     Refused,
+    Rendered,
     Resubmitted,
     Stage,
-    Trouble,
     Unbought,
     Unfound,
     Unsent,
@@ -53,8 +54,9 @@ POST_GRACE: Final = 10.0
 _LOOKED_AT_LEAST: Final = 600.0
 """Seconds that this process looks for a lost POST before it may be submitted again."""
 
-MOST_ATTEMPTS: Final = 20
-"""POSTs of one row after which a failure that looks like the service's trouble is taken for its own."""
+_MOST_IN_VAIN: Final = 20
+"""POSTs of one row that this process saw taken and come to nothing, for a reason that looks like the service's, after
+which it is taken for the row's own."""
 
 _KEY_CHECKS: Final = 3
 """Refusals of the key in a row after which submitting stops, whatever the balance call says."""
@@ -77,16 +79,15 @@ class Buyer:
         crew: Those who do the steps.
         scribe: Saves each change.
         journal_id: The journal's own id, part of every POST's id.
-        ceiling: Credits that may be spent and held at the most; None for no budget.
         key_digest: The digest of today's key; the usage log lists no other key's requests.
     """
 
-    def __init__(self, crew: Crew, scribe: Scribe, *, journal_id: str, ceiling: int | None, key_digest: str) -> None:
+    def __init__(self, crew: Crew, scribe: Scribe, *, journal_id: str, key_digest: str) -> None:
         self._crew = crew
         self._scribe = scribe
         self._journal_id = journal_id
-        self._ceiling = ceiling
         self._key_digest = key_digest
+        self._in_vain: Counter[str] = Counter()
         self._key_refusals = 0
         self._warned_of_echo = False
         self.longest = 0.0
@@ -106,54 +107,80 @@ class Buyer:
                 prepared = await self._crew.service.prepare(record.request)
             except InvalidRequest as error:
                 return await self._scribe.move(record, Refused(trouble_of(error)))
+            await self._crew.purse.learn(record.request.model)
             return await self._crew.background.shielded(partial(self._post, record, prepared), grace=POST_GRACE)
         finally:
             gate.landed()
 
     async def _post(self, record: Record, prepared: Prepared) -> Record | Original:
         """Write the intent, POST, and write what came of it."""
-        crew = self._crew
+        crew, gate, purse = self._crew, self._crew.gate, self._crew.purse
+        if (alike := crew.flight.failed_alike(prepared.content)) is not None:
+            return await self._scribe.move(record, Refused(alike))
         intent = Intended(
             client_request_id(self._journal_id, record.key, record.attempt + 1),
             crew.clock.wall(),
             prepared.content,
-            crew.prices.hold(record.request.duration),
+            purse.hold(record.request.model, record.request.duration),
             self._key_digest,
         )
         intended = advance(record, intent)
         try:
-            original = await crew.journal.intend(intended, ceiling=self._ceiling)
+            original = await crew.journal.intend(intended, ceiling=purse.ceiling)
         except BudgetExceeded as error:
-            raise crew.gate.close(error) from None
+            gate.turned_away = True
+            raise gate.close(error) from None
+        except InvalidRequest as error:
+            return await self._scribe.move(record, Refused(trouble_of(error)))
         if original is not None:
             return Original(original, prepared.content)
         self._scribe.tell(record, intended)
-        if self.stopping or crew.gate.closed is not None:
+        if self.stopping or gate.closed is not None:
+            gate.turned_away = gate.turned_away or gate.closed is not None
             return await self._scribe.move(intended, Unsent())
         try:
             generation = await crew.service.submit(prepared, client_request_id=intent.client_request_id)
         except KlingError as error:
-            return await self._scribe.move(intended, await self._judge(error))
+            event = await self._judge(error)
+            return await self._scribe.move(purse.held(intended), event)
         return await self._accepted(intended, generation)
 
     async def _accepted(self, record: Record, generation: Generation) -> Record:
         self._key_refusals = 0
         self._crew.gate.accepted()
-        credits_ = generation.usage.credits
-        if self._crew.prices.told(record.request.duration, credits_):
-            logger.warning("a video costs %s credits now, more than was known", credits_)
-            if self._ceiling is not None:
-                message = (
-                    "a video costs more than was known when the budget was set: see what it costs now, and run again"
-                )
-                self._crew.gate.close(BudgetExceeded(message))
+        self._hear_price(record, generation.usage.credits)
         if generation.echoed is False and not self._warned_of_echo:
             self._warned_of_echo = True
             logger.warning("the service does not echo X-Client-Request-Id: lost answers will not be found again")
-        return await self._adopt(record, generation.id, credits_)
+        adopted = await self._adopt(record, generation.id, generation.usage.credits)
+        await self._crew.purse.write()  # the id before anything else
+        return adopted
+
+    def _hear_price(self, record: Record, credits_: int | None) -> None:
+        """Take note of what a video really costs; under a budget that was reckoned with less, no more is bought."""
+        purse, request = self._crew.purse, record.request
+        if credits_ is None or not purse.told(record, credits_):
+            return
+        price = f"{usd(credits_):.2f} USD"
+        logger.warning("a video of %d s by %s costs %s, more than was known", request.duration, request.model, price)
+        if purse.ceiling is not None:
+            message = (
+                f"a video costs {price} now, more than was reckoned with: run again to go on at that price, if need be "
+                "with another --budget"
+            )
+            self._crew.gate.close(BudgetExceeded(message))
+
+    async def rendered(self, record: Record, credits_: int | None) -> Record:
+        """Save that a row's video is finished at the service, and take note where more was charged than was held."""
+        if (credits_ or 0) > (record.credits or 0):
+            self._hear_price(record, credits_)
+        record = await self._scribe.move(record, Rendered(credits_))
+        await self._crew.purse.write()
+        return record
 
     async def _adopt(self, record: Record, generation_id: str, credits_: int | None) -> Record:
         """Take a generation's id over; one that belongs to another row sets this one aside."""
+        record = self._crew.purse.held(record)
         try:
             return await self._scribe.move(record, Accepted(generation_id, credits_))
         except JournalError as error:
@@ -183,33 +210,47 @@ class Buyer:
     async def _check_key(self, error: KlingError) -> None:
         """Ask for the balance, to tell a refused key from a passing whim."""
         self._key_refusals += 1
-        gate = self._crew.gate
-        if self._key_refusals >= _KEY_CHECKS:
-            gate.close(error)
-            return
-        try:
-            await self._crew.service.balance()
-        except (AuthenticationFailed, OutOfCredit):
-            gate.close(error)
-        except KlingError:
-            gate.troubled(error)
+        if self._key_refusals >= _KEY_CHECKS or await self._crew.poller.key_check.is_refused():
+            self._crew.gate.close(error)
         else:
-            gate.troubled(error)
+            self._crew.gate.troubled(error)
 
-    async def find(self, record: Record, *, once: bool) -> Record:
-        """Look for a row whose POST's answer was lost: for as long as it could be listed, or once."""
+    async def find(
+        self, record: Record, *, once: bool, anew: bool = False, again: Callable[[], Awaitable[bool]] | None = None
+    ) -> Record:
+        """Look for a row whose POST's answer was lost: for as long as it could be listed, or once.
+
+        Args:
+            record: SUBMITTING or UNCERTAIN.
+            once: Whether one look is enough.
+            anew: Whether it is looked for from now on as long as one that was just sent.
+            again: Given where its owner wants it bought again if it is not listed: waits until that can be done, and
+                tells whether it can.
+        """
         if record.stage is Stage.SUBMITTING:
             record = await self._scribe.move(record, Lost())
         if record.sent_with not in {None, self._key_digest}:
-            return await self._scribe.move(record, Unfound(_of_another_key(record)))
+            return await self._scribe.move(record, Unfound(of_another_key(record)))
         name = record.client_request_id or ""
         self._crew.gate.uncertain(name)
         try:
-            return await self._found(record, await self._look(record, once=once))
+            found = await self._look(record, once=once, anew=anew)
+            if found.finding is Finding.NOT_LISTED and again is not None:
+                return await self._resubmit(record, again)
+            return await self._found(record, found)
         finally:
             self._crew.gate.certain(name)
 
-    async def _look(self, record: Record, *, once: bool) -> Found:
+    async def _resubmit(self, record: Record, again: Callable[[], Awaitable[bool]]) -> Record:
+        """Give a row up that its owner wants bought again, as soon as that can be done; else set it aside as before."""
+        possible = await again()
+        record = self._crew.purse.held(record)
+        if not possible:
+            return await self._scribe.move(record, Unfound(not_listed(record)))
+        logger.warning("%s: its lost submit is not in the usage log; it is bought again, as asked", record.key)
+        return await self._scribe.move(record, Resubmitted())
+
+    async def _look(self, record: Record, *, once: bool, anew: bool) -> Found:
         sent_at = record.sent_at if record.sent_at is not None else self._crew.clock.wall()
         patience = max(self._crew.settings.uncertain.uncertain_after, 3 * self.longest)
         timeout = 0.0 if once else patience - self._scribe.age(record)
@@ -217,6 +258,8 @@ class Buyer:
             # Before it may be bought again, this process itself has looked for a while, whatever the wall's clock says.
             least = min(_LOOKED_AT_LEAST, self._crew.settings.uncertain.uncertain_after)
             timeout = max(patience - self._scribe.age(record), least)
+        if anew:
+            timeout = patience
         return await self._crew.reconciler.find(record.client_request_id or "", sent_at=sent_at, timeout=timeout)
 
     async def _found(self, record: Record, found: Found) -> Record:
@@ -224,38 +267,29 @@ class Buyer:
             logger.info("%s: its lost submit was found again, generation %s", record.key, found.generation_id)
             return await self._adopt(record, found.generation_id, None)
         if found.finding is Finding.NOT_BOUGHT:
-            message = f"{record.attempt} submits of it had no answer, and the usage log lists each as failed"
-            error = ServerTrouble(message)
+            in_vain = self.is_in_vain(record)
+            count = self._in_vain[record.key]
+            error = ServerTrouble(f"{count} submits of it came to nothing: the usage log lists the last as failed")
             self._crew.gate.troubled(error)
-            if record.attempt >= MOST_ATTEMPTS:
+            if in_vain:
                 return await self._scribe.move(record, Unbought(), Refused(trouble_of(error)))
             return await self._scribe.move(record, Unbought())
         if found.finding is Finding.NOT_LISTED and self._crew.settings.uncertain.on_uncertain == "resubmit":
             logger.warning("%s: its lost submit is not in the usage log; it is submitted again, as asked", record.key)
-            return await self._scribe.move(record, Resubmitted())
-        told = _not_readable(record) if found.finding is Finding.NOT_ASKED else _not_found(record)
-        return await self._scribe.move(record, Unfound(told))
+            return await self._scribe.move(self._crew.purse.held(record), Resubmitted())
+        told = not_readable(record) if found.finding is Finding.NOT_ASKED else not_listed(record)
+        return await self._scribe.move(self._crew.purse.held(record), Unfound(told))
 
+    def is_in_vain(self, record: Record) -> bool:
+        """Count a POST that was taken and came to nothing; tell whether it is no use to try again in this process.
 
-def _not_found(record: Record) -> Trouble:
-    return Trouble(
-        AnswerLost.__name__,
-        f"the answer to its submit was lost, and the usage log does not list {record.client_request_id}: it may have "
-        "been bought. It is looked for at each start; --on-uncertain resubmit buys it again",
-    )
+        What was surely never taken is not counted: a refused connection and a 429 are no row's fault.
+        """
+        self._in_vain[record.key] += 1
+        return self._in_vain[record.key] >= _MOST_IN_VAIN
 
-
-def _not_readable(record: Record) -> Trouble:
-    return Trouble(
-        AnswerLost.__name__,
-        f"the answer to its submit was lost, and the usage log could not be read to find {record.client_request_id}: "
-        "it may have been bought. It is looked for at each start",
-    )
-
-
-def _of_another_key(record: Record) -> Trouble:
-    return Trouble(
-        AnswerLost.__name__,
-        "the answer to its submit was lost, and it was sent with another key, whose usage log this key cannot read: "
-        f"run again with that key to find {record.client_request_id}",
-    )
+    def ended(self, record: Record) -> None:
+        """Forget what was counted of a row, and keep in mind what it failed for: the same would fail alike."""
+        self._in_vain.pop(record.key, None)
+        if record.stage is Stage.FAILED and is_of_the_row(record):
+            self._crew.flight.failed(record)

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from attrs import field, frozen
 
-from kling_async.errors import JournalError
+from kling_async.errors import BudgetExceeded, JournalError
 from kling_async.flow.background import Background
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller
+from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.service import Service
 from kling_async.ports import Clock, Journal, Observer, VideoStore
-from kling_async.rules.budget import Prices
 from kling_async.rules.lifecycle import advance
-from kling_async.types.record import Event, Record
+from kling_async.types.outcome import usd
+from kling_async.types.record import Event, Record, Trouble
 from kling_async.types.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_FAILED_AT_MOST: Final = 10_000
+"""Contents that failed in a run and are kept in mind: memory is bounded, whatever the length of the job."""
+
+
+class Word(enum.Enum):
+    """What the owner of a row says of it as a run takes it up."""
+
+    NONE = "none"
+    """Nothing: it goes on from where it stands; was it set aside, it is asked for once."""
+    RETRY = "retry"
+    """Try it again: a failed row from the start, one set aside from where it stands. Money behind it is never spent
+    again."""
+    BUY_AGAIN = "buy again"
+    """Buy it anew, at the risk of paying twice, where it was set aside and the service still has no video of it."""
 
 
 class Slot:
@@ -49,6 +67,23 @@ class Slot:
             self._gate.leave()
 
 
+class Bench(Slot):
+    """Where a row that was set aside is watched, or looked for, once more: it takes no slot of those that are made."""
+
+    def __init__(self, gate: Gate, flight: Flight) -> None:
+        super().__init__(gate)
+        self._flight = flight
+        self._sits = True
+        flight.parked += 1
+
+    def release(self) -> None:
+        """Get up, and give a slot back that was taken meanwhile."""
+        if self._sits:
+            self._sits = False
+            self._flight.parked -= 1
+        super().release()
+
+
 class Flight:
     """The rows that are in flight, by their keys; some wait for another's end."""
 
@@ -56,7 +91,9 @@ class Flight:
         self._ends: dict[str, asyncio.Event | None] = {}
         self._written: dict[str, str] = {}
         self.parked = 0
-        """Rows that wait for another of equal content."""
+        """Rows that wait without a slot: for another of equal content, or on a bench."""
+
+        self._failed: dict[str, Trouble] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._ends
@@ -65,6 +102,7 @@ class Flight:
         """Forget all, as a run begins."""
         self._ends.clear()
         self._written.clear()
+        self._failed.clear()
         self.parked = 0
 
     def written(self) -> dict[str, str]:
@@ -75,6 +113,17 @@ class Flight:
         """Note that a row is in flight."""
         self._ends[record.key] = None
         self._written[record.key] = record.written
+
+    def failed(self, record: Record) -> None:
+        """Note that a row's content failed for what it is; of many, the last ones are kept in mind."""
+        if record.content is not None and record.trouble is not None:
+            self._failed[record.content] = record.trouble
+            if len(self._failed) > _FAILED_AT_MOST:
+                del self._failed[next(iter(self._failed))]
+
+    def failed_alike(self, content: str) -> Trouble | None:
+        """Return why a content failed in this run; None where it did not."""
+        return self._failed.get(content)
 
     def end(self, key: str) -> None:
         """Note that it has ended, and let those who wait for it know."""
@@ -108,9 +157,23 @@ class Crew:
     reconciler: Reconciler
     background: Background
     clock: Clock
-    prices: Prices
+    purse: Purse
     settings: Settings
     flight: Flight = field(factory=Flight)
+
+    async def settle(self) -> None:
+        """Say at the end of a run what the budget had to do with it: by how much it was passed, and whether it stopped.
+
+        A price that rose as the last row was bought has stopped nothing.
+        """
+        closed = self.gate.closed
+        if not isinstance(closed, BudgetExceeded):
+            return
+        beyond = self.purse.overshoot(await self.journal.tally())
+        if not self.gate.turned_away:
+            self.gate.amend(None)
+        elif beyond:
+            self.gate.amend(BudgetExceeded(f"{closed}; {usd(beyond):.2f} USD more than the budget are spent or held"))
 
 
 @frozen
@@ -121,8 +184,6 @@ class Start:
     """The journal's own id."""
     key_digest: str
     """The digest of today's key."""
-    ceiling: int | None
-    """The budget in credits."""
 
 
 class Scribe:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _SHORTEST = 0.001
 """Seconds of the shortest wait: a clock's resolution must not make it spin."""
+_OUTAGE = 60.0
+"""Seconds without a usable answer after which that is told; once, and its end once."""
 
 
 class Gate:
@@ -38,8 +40,11 @@ class Gate:
         self._changed = asyncio.Event()
         self._closed: KlingError | None = None
         self._shut = asyncio.Event()
-        self._last_usable: float | None = None
+        self._silent_since: float | None = None
         self._trouble: KlingError | None = None
+        self._outage_since: float | None = None
+        self.turned_away = False
+        """Whether anybody wanted to submit since it was closed."""
 
     @property
     def closed(self) -> KlingError | None:
@@ -49,7 +54,8 @@ class Gate:
     def begin(self) -> None:
         """Begin a run: nothing is open, and what closed the gate before is tried again."""
         self.admission.begin()
-        self._closed = self._trouble = self._last_usable = None
+        self._closed = self._trouble = self._silent_since = self._outage_since = None
+        self.turned_away = False
         self._shut.clear()
 
     async def enter(self) -> None:
@@ -62,6 +68,7 @@ class Gate:
         async with self._turn:
             while True:
                 if self._closed is not None:
+                    self.turned_away = True
                     raise self._closed
                 wait = self.admission.wait(loop.time())
                 if wait <= 0:
@@ -83,6 +90,10 @@ class Gate:
         self._changed.set()
         self._shut.set()
         return self._closed
+
+    def amend(self, error: KlingError | None) -> None:
+        """Replace the reason why it is closed by one that tells more; None where it turned nobody away after all."""
+        self._closed = error
 
     async def shut(self) -> None:
         """Wait until the gate is closed."""
@@ -133,25 +144,35 @@ class Gate:
         self._changed.set()
 
     def crowded(self) -> None:
-        """Note a generation that failed since there were too many at once."""
-        now = asyncio.get_running_loop().time()
-        self.admission.refused(now, pause=None, jobs=True, draw=self._dice.random())
+        """Note a generation that failed since there were too many at once; its slot is still taken."""
+        self.admission.crowded(asyncio.get_running_loop().time(), draw=self._dice.random())
         self._changed.set()
 
     def heard(self) -> None:
         """Note a usable answer of the service, to whatever call."""
-        self._last_usable = asyncio.get_running_loop().time()
-        self._trouble = None
+        self._silent_since = self._trouble = None
         self._changed.set()
 
     def missed(self, error: KlingError) -> None:
         """Note that the service gave no usable answer."""
-        if self._last_usable is None:
-            self._last_usable = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            # From the first trouble on: before it, nobody may have asked for anything.
+            self._silent_since = asyncio.get_running_loop().time()
         self._trouble = error
 
     def silence(self) -> tuple[float, KlingError] | None:
         """Return for how many seconds there was no usable answer, and the last trouble; None where there is none."""
-        if self._trouble is None or self._last_usable is None:
+        if self._trouble is None or self._silent_since is None:
             return None
-        return asyncio.get_running_loop().time() - self._last_usable, self._trouble
+        return asyncio.get_running_loop().time() - self._silent_since, self._trouble
+
+    def tell_outage(self) -> None:
+        """Tell that there is no usable answer for a minute, and when there is one again; each once."""
+        silence, now = self.silence(), asyncio.get_running_loop().time()
+        if self._outage_since is None:
+            if silence is not None and silence[0] >= _OUTAGE:
+                self._outage_since = now - silence[0]
+                logger.warning("no usable answer from the service for 1 minute: all submits wait; last: %s", silence[1])
+        elif self._outage_since != self._silent_since:
+            logger.warning("the service answers again, after %.0f minutes", (now - self._outage_since) / 60)
+            self._outage_since = None

@@ -22,6 +22,7 @@ from kling_async.errors import (
     RateLimited,
 )
 from kling_async.flow.background import Background, Job
+from kling_async.flow.key_check import KeyCheck
 from kling_async.flow.service import Service
 from kling_async.rules.agenda import Pace, PollAgenda
 from kling_async.rules.envelopes import is_too_many_jobs
@@ -32,7 +33,8 @@ from kling_async.types.settings import AdmissionSettings, PollSettings
 logger = logging.getLogger(__name__)
 
 _REFUSED_KEY = 3
-"""Polls refused for the key, in a row, after which those who wait are told."""
+"""Polls refused for the key, in a row, after which the balance is asked for: is it refused there too, those who wait
+are told."""
 _FREE_TROUBLES = 3
 """Failed polls in a row that slow nobody down: one bad answer says nothing of the service."""
 _EARLY = 0.001
@@ -74,6 +76,8 @@ class Poller:
         dice: random.Random,
         heard: Callable[[KlingError | None], None] = lambda _error: None,
     ) -> None:
+        self.key_check = KeyCheck(service, background)
+        """Tells whether the key is refused."""
         self._service = service
         self._background = background
         self._settings = settings
@@ -100,7 +104,7 @@ class Poller:
             GenerationFailed: The service could not make it.
             GenerationOverdue: It is not finished after `timeout`.
             NotFound: The service does not know it, after the grace time for that.
-            AuthenticationFailed: The key is refused, again and again.
+            AuthenticationFailed: The key is refused again and again, and by the balance call, too.
         """
         await self._start()
         now = asyncio.get_running_loop().time()
@@ -186,7 +190,7 @@ class Poller:
         try:
             generation = await self._service.retrieve(generation_id)
         except KlingError as error:
-            self._missed(generation_id, error)
+            await self._missed(generation_id, error)
         else:
             self._troubles = self._refused_key = 0
             self._heard(None)
@@ -228,22 +232,24 @@ class Poller:
             watch.warned.add(word)
             logger.warning("generation %s: status %r is not known; asking again", generation_id, word)
 
-    def _missed(self, generation_id: str, error: KlingError) -> None:
+    async def _missed(self, generation_id: str, error: KlingError) -> None:
         """Take note of a failed poll. It never ends a generation by itself."""
-        now = asyncio.get_running_loop().time()
-        watch = self._watches.get(generation_id)
         if isinstance(error, NotFound):
             self._heard(None)
-            if watch is not None and now >= watch.grace_until:
+            watch = self._watches.get(generation_id)
+            if watch is not None and asyncio.get_running_loop().time() >= watch.grace_until:
                 self._end(generation_id, error)
             return
         if isinstance(error, AuthenticationFailed):
-            self._refused_key += 1
-            if self._refused_key >= _REFUSED_KEY:
-                self._end(generation_id, error)
+            await self._doubt_key(error)
         self._troubles += 1
         self._heard(None if isinstance(error, RateLimited) else error)
         logger.debug("poll of %s failed: %s", generation_id, error)
+        self._slow_down(error)
+
+    def _slow_down(self, error: KlingError) -> None:
+        """Pause all polls together: for as long as an answer asks, or longer and longer while the trouble lasts."""
+        now = asyncio.get_running_loop().time()
         if self._troubles > _FREE_TROUBLES or isinstance(error, RateLimited):
             own = backoff(
                 max(1, self._troubles - _FREE_TROUBLES),
@@ -253,6 +259,20 @@ class Poller:
             )
             asked = named_pause(error, cap=self._pauses.retry_after_cap)
             self._agenda.pause(now + (own if asked is None else asked))
+
+    async def _doubt_key(self, error: AuthenticationFailed) -> None:
+        """Tell a refused key from a passing whim; those who wait hear of the former alone."""
+        self._refused_key += 1
+        if self._refused_key < _REFUSED_KEY:
+            return
+        if not await self.key_check.is_refused():
+            self._refused_key = 0
+            return
+        for generation_id in list(self._watches):
+            told = AuthenticationFailed(
+                error.message, status=error.status, generation_id=generation_id, request_id=error.request_id
+            )
+            self._end(generation_id, told)
 
     def _end(self, generation_id: str, result: Generation | KlingError) -> None:
         watch = self._watches.get(generation_id)

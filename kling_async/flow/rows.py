@@ -6,13 +6,15 @@ Outcomes leave through a stream without a buffer: a slow consumer holds the rows
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from kling_async.errors import GenerationOverdue, KlingError
-from kling_async.flow.crew import Crew, Slot
+from kling_async.errors import GenerationOverdue, KlingError, RequestChanged
+from kling_async.flow.crew import Crew, Slot, Word
+from kling_async.flow.enrolment import planned_record
 from kling_async.flow.walker import Walker
 from kling_async.ports import VideoStore
 from kling_async.rules.troubles import error_of_record
@@ -53,9 +55,9 @@ class Rows:
             self._left.clear()
             await self._left.wait()
 
-    async def admit(self, group: TaskGroup, record: Record) -> None:
-        """Start a row when there is a slot for it; one that has ended is an outcome at once."""
-        if record.stage in {Stage.DONE, Stage.FAILED}:
+    async def admit(self, group: TaskGroup, record: Record, word: Word = Word.NONE) -> None:
+        """Start a row when there is a slot for it; one that has ended, and is left so, is an outcome at once."""
+        if record.stage in {Stage.DONE, Stage.FAILED} and word is Word.NONE:
             await self._send.send(outcome_of(record, self._crew.store, resumed=True))
             return
         await self.room()
@@ -66,22 +68,47 @@ class Rows:
             if error is self._crew.gate.closed:
                 raise Closed from None
             raise
-        self.begin(group, record, slot)
+        self.begin(group, record, slot, word)
 
-    def begin(self, group: TaskGroup, record: Record, slot: Slot) -> None:
+    def begin(self, group: TaskGroup, record: Record, slot: Slot, word: Word = Word.NONE) -> None:
         """Start a row's task."""
         self._tasks += 1
         self._crew.flight.begin(record)
-        group.start_soon(self._row, record, slot)
+        group.start_soon(self._row, record, slot, word)
 
     async def refuse(self, request: ImageToVideo, error: KlingError) -> None:
         """Tell that a row was not taken in."""
         key = getattr(error, "key", request.key or "")
         await self._send.send(Outcome(key, Stage.PLANNED, request, error=error, generation_id=error.generation_id))
 
-    async def _row(self, record: Record, slot: Slot) -> None:
+    async def not_in_flight(self, chunk: Sequence[ImageToVideo]) -> list[ImageToVideo]:
+        """Leave out what is in flight: a row that stands twice in the source is one row, and one edited is refused."""
+        flying, fresh = self._crew.flight.written(), list[ImageToVideo]()
+        for request in chunk:
+            planned = await planned_record(request, self._crew.service.images)
+            known = flying.get(planned.key)
+            if known is None:
+                flying[planned.key] = planned.written
+                fresh.append(request)
+            elif known != planned.written:
+                await self.refuse(request, await self._changed(planned.key))
+        return fresh
+
+    async def _changed(self, key: str) -> RequestChanged:
+        """Return what is told of a row that comes with other content than the one in flight under its key."""
+        if key not in self.resumed:
+            message = f"row {key!r} stands in the source twice, with other content: give one another key"
+            return RequestChanged(message, key=key)
+        record = await self._crew.journal.get(key)
+        return RequestChanged(
+            f"row {key!r} was edited after money stood behind it: restore the row, or give the new one another key",
+            key=key,
+            generation_id=None if record is None else record.generation_id,
+        )
+
+    async def _row(self, record: Record, slot: Slot, word: Word) -> None:
         try:
-            ended = await self._walker.walk(record, slot)
+            ended = await self._walker.walk(record, slot, word)
             slot.release()
             await self._send.send(outcome_of(ended, self._crew.store))
         except KlingError as error:

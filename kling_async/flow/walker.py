@@ -14,27 +14,30 @@ from attrs import evolve
 
 from kling_async.errors import (
     AuthenticationFailed,
+    DownloadError,
     GenerationFailed,
     GenerationOverdue,
     JournalError,
     KlingError,
     NotFound,
 )
-from kling_async.flow.buyer import MOST_ATTEMPTS, Buyer, Original
-from kling_async.flow.crew import Crew, Scribe, Slot, generation_id_of
+from kling_async.flow.asker import Asker, is_gone
+from kling_async.flow.buyer import Buyer, Original
+from kling_async.flow.crew import Crew, Scribe, Slot, Word, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
-from kling_async.rules.troubles import trouble_of
-from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo
+from kling_async.rules.troubles import is_of_the_row, trouble_of
+from kling_async.types.generation import Generation, RemoteVideo
 from kling_async.types.record import (
     Failed,
     Overdue,
     Record,
-    Rendered,
+    Refused,
     Retried,
     Shared,
     Stage,
     Stored,
+    Trouble,
     Unstored,
     Verified,
 )
@@ -61,58 +64,98 @@ class Walker:
         self._crew = crew
         self._scribe = scribe
         self._buyer = buyer
+        self._asker = Asker(crew, scribe)
 
-    async def walk(self, record: Record, slot: Slot) -> Record:
+    async def walk(self, record: Record, slot: Slot, word: Word = Word.NONE) -> Record:
         """Bring a record to its end, or to where it is set aside.
+
+        Args:
+            record: Where it stands.
+            slot: Its place among the open generations.
+            word: What its owner says of it.
 
         Raises:
             KlingError: The gate closed before the row was bought, or the journal cannot be written.
         """
-        video: RemoteVideo | None = None
-        once = record.set_aside
+        once = record.set_aside and word is Word.NONE
+        record, video = await self._take_up(record, slot, word)
+        if word is Word.BUY_AGAIN and record.set_aside:
+            return record
         while (step := next_step(record)) is not Step.NONE:
             match step:
                 case Step.SUBMIT:
-                    await slot.enter()
-                    bought = await self._buyer.buy(record)
-                    if isinstance(bought, Original):
-                        slot.release()
-                        shared = await self._share(record, bought)
-                        if shared is None:
-                            break
-                        bought = shared
-                    record = bought
+                    record = await self._submit(record, slot)
                 case Step.FIND:
-                    record = await self._buyer.find(record, once=once)
+                    record = await self._find(record, slot, word, once=once)
                 case Step.WATCH:
                     record, video = await self._watch(record, once=once)
                 case Step.FETCH:
                     record = await self._fetch(record, video)
-            once = False
-            if record.set_aside or record.stage not in HOLDS_SLOT:
-                slot.release()
-            if record.set_aside:
+            record = await self._stepped(record, slot, word)
+            once, word = False, Word.NONE
+            if record.set_aside or _waits_on(record):
                 break
+        self._buyer.ended(record)
         return record
 
-    async def _share(self, record: Record, original: Original) -> Record | None:
-        """Wait for the row whose generation this one shares; None where that one was set aside.
+    async def _submit(self, record: Record, slot: Slot) -> Record:
+        await slot.enter()
+        bought = await self._buyer.buy(record)
+        if isinstance(bought, Original):
+            slot.release()
+            return await self._share(record, bought)
+        return bought
 
-        If it failed, this row stays PLANNED, to be submitted itself.
+    async def _find(self, record: Record, slot: Slot, word: Word, *, once: bool) -> Record:
+        again = partial(self._asker.can_buy, record, slot) if word is Word.BUY_AGAIN else None
+        return await self._buyer.find(record, once=once, anew=word is not Word.NONE, again=again)
+
+    async def _stepped(self, record: Record, slot: Slot, word: Word) -> Record:
+        """Give the slot back where the row has no more use for it; give up what its owner wants bought again."""
+        bought_again = word is Word.BUY_AGAIN and record.stage is Stage.PLANNED  # it has its slot for that
+        if record.set_aside or not (record.stage in HOLDS_SLOT or bought_again):
+            slot.release()
+        if word is Word.BUY_AGAIN and is_gone(record):
+            return await self._asker.give_up(record, slot)
+        return record
+
+    async def _take_up(self, record: Record, slot: Slot, word: Word) -> tuple[Record, RemoteVideo | None]:
+        """Do what the owner of a row says of it, before its first step."""
+        if word is Word.NONE:
+            return record, None
+        if word is Word.RETRY or record.stage is Stage.UNCERTAIN:
+            return await self._scribe.move(record, Retried()), None
+        try:
+            return await self._asker.settle(record, slot)
+        except AuthenticationFailed as error:
+            raise self._crew.gate.close(error) from None
+
+    async def _share(self, record: Record, original: Original) -> Record:
+        """Wait for the row whose generation this one shares, and share its end.
+
+        Where it ended without a video for the service's own trouble, or was not bought after all, this row is PLANNED
+        still, to be submitted itself. Where it was set aside or its video is gone, it stays PLANNED with a trouble that
+        tells so and is not saved: the next run tries again.
         """
         await self._crew.flight.landed(original.key)
         other = await self._crew.journal.get(original.key)
-        if other is None or other.stage in {Stage.PLANNED, Stage.FAILED}:
+        if other is None or other.stage is Stage.PLANNED:
             return record
+        if other.stage is Stage.FAILED:
+            # It was not FAILED when this row met it, so it was tried in this run: the same again would end the same.
+            alike = other.trouble if is_of_the_row(other) else None
+            return record if alike is None else await self._scribe.move(record, Refused(alike))
         if other.stage is not Stage.DONE:
-            return None
+            return evolve(record, trouble=_waits(record, other))
         try:
             video = await self._copy(record, other)
         except JournalError:
             raise
+        except AuthenticationFailed as error:
+            raise self._crew.gate.close(error) from None
         except KlingError as error:
             logger.warning("%s: the video of %s cannot be shared: %s", record.key, other.key, error)
-            return None
+            return evolve(record, trouble=_gone(record, other, error))
         bought = other.generation_id or other.shares or ""
         return await self._scribe.move(
             record, Shared(bought, original.content, video.size, video.sha256, video.seconds)
@@ -137,10 +180,10 @@ class Walker:
     async def _watch(self, record: Record, *, once: bool) -> tuple[Record, RemoteVideo | None]:
         age = self._scribe.age(record)
         try:
-            generation = await (self._ask_once(record) if once else self._wait(record))
+            generation = await (self._asker.once(record) if once else self._wait(record))
         except GenerationFailed as error:
             failed = Failed(trouble_of(error))
-            if error.too_many_jobs and record.attempt < MOST_ATTEMPTS:
+            if error.too_many_jobs and not self._buyer.is_in_vain(record):
                 self._crew.gate.crowded()
                 return await self._scribe.move(record, failed, Retried()), None
             return await self._scribe.move(record, failed), None
@@ -150,30 +193,12 @@ class Walker:
             raise self._crew.gate.close(error) from None
         if not once and age < _FRESH:
             self._buyer.longest = max(self._buyer.longest, self._scribe.age(record))
-        return await self._scribe.move(record, Rendered(generation.usage.credits)), generation.video
+        return await self._buyer.rendered(record, generation.usage.credits), generation.video
 
     async def _wait(self, record: Record) -> Generation:
         age = self._scribe.age(record)
         timeout = max(WATCHED_AT_LEAST, self._crew.settings.polling.give_up_after - age)
         return await self._crew.poller.watch(generation_id_of(record), age=age, timeout=timeout)
-
-    async def _ask_once(self, record: Record) -> Generation:
-        """Ask once for a row that was set aside; what is still not finished stays aside."""
-        try:
-            generation = await self._crew.service.retrieve(generation_id_of(record))
-        except AuthenticationFailed:
-            raise
-        except KlingError as error:
-            raise GenerationOverdue(str(error), generation_id=record.generation_id) from error
-        if generation.status is GenerationStatus.COMPLETED:
-            return generation
-        if generation.status is GenerationStatus.FAILED:
-            raise GenerationFailed(generation.failure or "", generation_id=record.generation_id)
-        raise GenerationOverdue(
-            f"generation {record.generation_id} is still {generation.raw_status or 'unfinished'}; "
-            "it is asked again at the next start",
-            generation_id=record.generation_id,
-        )
 
     async def _fetch(self, record: Record, video: RemoteVideo | None) -> Record:
         crew = self._crew
@@ -216,6 +241,27 @@ class Walker:
         if generation.video is None:
             raise GenerationOverdue("the service gives no link", generation_id=record.generation_id)
         return generation.video
+
+
+def _waits(record: Record, other: Record) -> Trouble:
+    return Trouble(
+        GenerationOverdue.__name__,
+        f"row {record.key!r} waits for the video of row {other.key!r}, which has equal content and is set aside: run "
+        "again later",
+    )
+
+
+def _gone(record: Record, other: Record, error: KlingError) -> Trouble:
+    return Trouble(
+        DownloadError.__name__,
+        f"row {record.key!r} has the content of row {other.key!r}, whose video is gone from the folder and cannot be "
+        f"fetched again ({error}); nothing was bought: put {other.name} back and run again",
+    )
+
+
+def _waits_on(record: Record) -> bool:
+    """Tell whether a row was not bought since it shares a generation whose video is not to be had now."""
+    return record.stage is Stage.PLANNED and record.trouble is not None
 
 
 async def _nothing_to_save(_verified: Verified) -> None:

@@ -99,10 +99,12 @@ class Admission:
         self._in_air = max(0, self._in_air - 1)
 
     def accepted(self) -> None:
-        """Note an accepted submit: the trouble is over, and there is room for more."""
-        self._troubles = 0
-        self._probing = False
-        if self._open + 1 < self.window:
+        """Note an accepted submit: the trouble is over, and there is room for more.
+
+        The one that ends a trouble shows that there is room again, and nothing of room for more.
+        """
+        probed, self._probing, self._troubles = self._probing, False, 0
+        if probed or self._open + 1 < self.window:
             return
         step = 1.0 if self._growing else 1.0 / max(1.0, self._window)
         self._window = min(float(self._limits.cap), self._window + step)
@@ -116,11 +118,27 @@ class Admission:
             jobs: Whether the limit is on generations at once (True), on requests (False), or not told (None).
             draw: A draw for the jitter.
         """
-        first = not self._probing
-        if jobs is not False and first:
-            self._growing = False
-            self._window = float(max(1, min(self.window, self._open - self._in_air)))
+        if jobs is not False and not self._probing:
+            self._shrink(self._open - self._in_air)
         self.troubled(now, pause=pause, draw=draw)
+
+    def crowded(self, now: float, *, draw: float) -> None:
+        """Note a generation that was accepted, and failed since there were too many at once; its slot is still taken.
+
+        Each such one shrinks the window to what is open beside it: unlike refusals that come in one burst, each gives
+        its slot back.
+
+        Args:
+            now: The time.
+            draw: A draw for the jitter.
+        """
+        self._shrink(self._open - self._in_air - 1)
+        self.troubled(now, pause=None, draw=draw)
+
+    def _shrink(self, fits: int) -> None:
+        """Take what was open beside a refused one for the limit."""
+        self._growing = False
+        self._window = float(max(1, min(self.window, fits)))
 
     def troubled(self, now: float, *, pause: float | None, draw: float) -> None:
         """Note the service's trouble: all submits pause as one, then one probes at a time until one is accepted."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from attrs import evolve
 
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import DynamicMask, ImageToVideo, Point
@@ -27,24 +29,42 @@ def written_digest(request: ImageToVideo) -> str:
     Returns:
         64 hex digits.
     """
-    document = _without_empty(_fields(request, _as_written))
-    return _digest(document)
+    return _digest(_without_empty({**_fields(request, _as_written), "sample": request.sample}))
 
 
 def content_digest(request: ImageToVideo, digests: Mapping[str, str]) -> str:
     """Return the digest of what is sent: two rows of one content may share one generation.
+
+    Samples are sent alike and share nothing; the first one shares with the row without a number.
 
     Args:
         request: The row.
         digests: The digest of each image's content by its field's name, as `ImageToVideo.images` names them.
     """
     names = iter([digests[name] for name, _ in request.images])
-    return _digest(_without_empty(_fields(request, lambda _source: next(names))))
+    sample = request.sample if request.sample != 1 else None
+    return _digest(_without_empty({**_fields(request, lambda _source: next(names)), "sample": sample}))
 
 
 def default_key(written: str) -> str:
     """Return the key of a row that has none."""
     return written[:KEY_LENGTH]
+
+
+def samples_of(request: ImageToVideo, count: int) -> Iterator[ImageToVideo]:
+    """Yield the samples of a row, one at a time: `KEY.1` to `KEY.N`, where KEY is its own or its default key.
+
+    A row that is a sample already, since a list of failures or its author says so, is yielded as it is.
+
+    Raises:
+        InvalidRequest: With the number the key is too long.
+    """
+    if request.sample is not None:
+        yield request
+        return
+    key = request.key if request.key is not None else default_key(written_digest(request))
+    for number in range(1, count + 1):
+        yield evolve(request, key=f"{key}.{number}", sample=number)
 
 
 def client_request_id(journal_id: str, key: str, attempt: int) -> str:
@@ -56,7 +76,7 @@ def client_request_id(journal_id: str, key: str, attempt: int) -> str:
 def to_document(request: ImageToVideo) -> dict[str, Any]:
     """Return a request as plain JSON values. Bytes must have been kept first (`Images.keep`)."""
     document = _without_empty(_fields(request, _to_reference))
-    document["key"] = request.key
+    document["key"], document["sample"] = request.key, request.sample
     document["carry"] = {name: _plain(value) for name, value in request.carry.items()}
     return _without_empty(document)
 

@@ -2,8 +2,10 @@
 
 The rules of this room:
 
-- From a stage with an id no arrow leads back to SUBMITTING, but through FAILED, which is free.
-- From UNCERTAIN a row is submitted again only when the log shows that nothing was bought, or when its owner says so.
+- From a stage with an id no arrow leads back to SUBMITTING, but through FAILED, which is free, or by its owner's own
+  word (`Resubmitted`), which keeps the former generation's id and its money.
+- From UNCERTAIN a row is submitted again only when the log shows that nothing was bought, or by that same word.
+- To try again (`Retried`) never leads from money to PLANNED: a row that was set aside goes on from where it stands.
 - An event that a stage does not know changes nothing.
 
 The diagram in the documentation is drawn from this table.
@@ -68,12 +70,17 @@ TRANSITIONS: Final[Mapping[tuple[Stage, type[Event]], Stage]] = {
     (Stage.UNCERTAIN, Unbought): Stage.PLANNED,
     (Stage.UNCERTAIN, Resubmitted): Stage.PLANNED,
     (Stage.UNCERTAIN, Unfound): Stage.UNCERTAIN,
+    (Stage.UNCERTAIN, Retried): Stage.UNCERTAIN,
     (Stage.SUBMITTED, Rendered): Stage.RENDERED,
     (Stage.SUBMITTED, Failed): Stage.FAILED,
     (Stage.SUBMITTED, Overdue): Stage.SUBMITTED,
+    (Stage.SUBMITTED, Resubmitted): Stage.PLANNED,
+    (Stage.SUBMITTED, Retried): Stage.SUBMITTED,
     (Stage.RENDERED, Verified): Stage.RENDERED,
     (Stage.RENDERED, Stored): Stage.DONE,
     (Stage.RENDERED, Unstored): Stage.RENDERED,
+    (Stage.RENDERED, Resubmitted): Stage.PLANNED,
+    (Stage.RENDERED, Retried): Stage.RENDERED,
     (Stage.FAILED, Retried): Stage.PLANNED,
 }
 """Every legal move. What is not here changes nothing."""
@@ -143,9 +150,26 @@ def _noted(record: Record, event: Event) -> Record:
                 sha256=sha256,
                 seconds=seconds,
             )
-        case Unsent() | Unbought() | Resubmitted() | Refused() | Failed():
+        case Resubmitted():
+            return _given_up(record)
+        case Unsent() | Unbought() | Refused() | Failed():
             return evolve(record, credits=None)
     return record
+
+
+def _given_up(record: Record) -> Record:
+    """Give up what stands behind a row; neither its money nor the way to find it again is lost."""
+    known = record.generation_id or record.client_request_id
+    return evolve(
+        record,
+        sunk=record.sunk + (record.credits or 0),
+        former=record.former if known is None else (*record.former, known),
+        generation_id=None,
+        credits=None,
+        size=None,
+        sha256=None,
+        seconds=None,
+    )
 
 
 def _told(credits_: int | None, record: Record) -> int | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kling_async import errors
-from kling_async.errors import AnswerLost, KlingError
+from kling_async.errors import AnswerLost, KlingError, ServerTrouble
+from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.types.record import Record, Trouble
 
 
@@ -11,6 +12,15 @@ def trouble_of(error: KlingError) -> Trouble:
     """Return what a record keeps of an error."""
     # What a file system or a service says may hold half a character, which no journal can keep.
     return Trouble(type(error).__name__, str(error).encode("utf-8", "replace").decode())
+
+
+def is_of_the_row(record: Record) -> bool:
+    """Tell whether a row failed for what it asks for, so that another one of equal content would fail alike.
+
+    What looks like the service's own trouble, or the account's limit, says nothing of the row.
+    """
+    trouble = record.trouble
+    return trouble is not None and trouble.kind != ServerTrouble.__name__ and not is_too_many_jobs(trouble.message)
 
 
 def error_of_record(record: Record) -> KlingError | None:

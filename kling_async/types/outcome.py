@@ -98,7 +98,7 @@ class Tally:
     spent: int = 0
     """Whole credits of finished generations."""
     held: int = 0
-    """Whole credits of those that may yet be charged."""
+    """Whole credits of those that may yet be charged, and of all that were given up to be bought again."""
     bytes: int = 0
     """Bytes of the videos that are here."""
     shared: int = 0
@@ -133,6 +133,9 @@ class BatchReport:
     """Videos that this run brought."""
     stopped: KlingError | None = None
     """Why submitting stopped before the rows did; None where it did not."""
+    overshoot: int = 0
+    """Whole credits that are spent and held beyond the budget, since a video became dearer while POSTs were out, or
+    since the budget was lowered; 0 where there are none."""
 
     def summary(self) -> dict[str, object]:
         """Return the summary's fields by their documented names; money in USD, time in seconds."""

@@ -80,6 +80,10 @@ class Record:
     """Digest of the video, from before it is given its name."""
     seconds: float | None = None
     """Length of the video as the file tells it."""
+    sunk: int = 0
+    """Whole credits that former POSTs of this row, given up by its owner, cost or may have cost."""
+    former: tuple[str, ...] = ()
+    """The generations of those POSTs; where none is known, the id that the POST carried."""
 
     @property
     def set_aside(self) -> bool:
@@ -138,7 +142,7 @@ class Unbought:
 
 @frozen
 class Resubmitted:
-    """Its owner says to buy an uncertain row again, at the risk of paying twice."""
+    """Its owner says to buy it again, at the risk of paying twice: what stood behind it is given up, not forgotten."""
 
 
 @frozen
@@ -216,7 +220,7 @@ class Unstored:
 
 @frozen
 class Retried:
-    """A failed row is to be tried again. The only way from an end back to the start, and it is free."""
+    """Its owner says to try again: a failed row from the start, which is free; one set aside from where it stands."""
 
 
 Event: TypeAlias = (

@@ -28,6 +28,8 @@ MIN_POINTS: Final = 2
 MAX_POINTS: Final = 77
 MAX_KEY: Final = 500
 """Characters in a caller's own key."""
+MAX_SAMPLE: Final = 999_999_999
+"""The highest number of a sample."""
 
 WIRE_FIELDS: Final = frozenset(
     {
@@ -177,6 +179,9 @@ class ImageToVideo:
     """The service's name of the model."""
     key: str | None = field(default=None, kw_only=True)
     """The caller's own name for this row; without one it is the digest of the row as written."""
+    sample: int | None = field(default=None, converter=_number, kw_only=True)
+    """Which of several videos of the same row, from 1: rows that differ in nothing else are made each for itself, but
+    for 1, which is the same as none. Never sent."""
     carry: Mapping[str, object] = field(factory=dict, converter=_mapping, kw_only=True, hash=False)
     """The caller's own data: comes back with the outcome, and is never sent."""
     extra: Mapping[str, object] = field(factory=dict, converter=_mapping, kw_only=True, hash=False)
@@ -229,6 +234,8 @@ def _own_faults(request: ImageToVideo) -> Iterable[Issue]:
     key = request.key
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY and encodes(key)):
         yield Issue("key", f"must be text of 1 to {MAX_KEY} characters")
+    if request.sample is not None and not (_is_integer(request.sample) and 1 <= request.sample <= MAX_SAMPLE):
+        yield Issue("sample", f"must be a whole number from 1, not {_shown(request.sample)}")
     for name, value in (("carry", request.carry), ("extra", request.extra)):
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             yield Issue(name, "must be a mapping with text keys")

@@ -38,7 +38,7 @@ CLIP = read_template(5)
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(100)
 OURS = [
     *("file_name", "key", "prompt", "negative_prompt", "duration", "seconds", "cfg_scale", "image", "tail_image"),
-    *("generation_id", "size", "sha256", "model", "usd"),
+    *("generation_id", "size", "sha256", "model", "usd", "sample"),
 ]
 
 
@@ -135,6 +135,7 @@ class TestMetadata:
             "sha256": "ab",
             "model": request.model,
             "usd": 0.26,
+            "sample": None,
             "scene": "7",
         }
 
@@ -145,7 +146,7 @@ class TestMetadata:
 
         assert list(bare) == OURS
         assert {name for name, value in bare.items() if value is None} == {
-            *("prompt", "negative_prompt", "seconds", "cfg_scale", "tail_image", "usd")
+            *("prompt", "negative_prompt", "seconds", "cfg_scale", "tail_image", "usd", "sample")
         }
         assert all(text in whole for text in (b'"seconds": 5.0', b'"cfg_scale": 1.0', b'"usd": 1.0'))
 

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ import pytest
 
 from kling_async.adapters.lock import FolderLock, network_file_system
 from kling_async.adapters.sqlite import SqliteJournal
-from kling_async.errors import ConfigurationError, JournalError, JournalLocked, JournalTooNew
+from kling_async.errors import BudgetExceeded, ConfigurationError, JournalError, JournalLocked, JournalTooNew
 from kling_async.rules.lifecycle import advance
-from kling_async.types.record import Accepted, Record, Stage
+from kling_async.types.record import Accepted, Record, Resubmitted, Stage
 from tests.contracts.test_journal import brought, counted, entered, intent, planned
 
 CancelEverywhere = Any
@@ -106,8 +107,76 @@ async def test_a_newer_schema_is_refused_and_left_alone(path: Path, open_handles
         await SqliteJournal(path).open()
     assert refused.value.version == 99
     assert open_handles() == before
-    statement(path, "PRAGMA user_version = 1")
+    statement(path, "PRAGMA user_version = 2")
     assert await reopened(path) == [row]
+
+
+def made_by_the_first_schema(path: Path) -> None:
+    """Make a journal as the first schema had it, with a row in every stage, one of which shares another's video."""
+    script = resources.files("kling_async.adapters").joinpath("migrations", "0001_rows.sql").read_text("utf-8")
+    request = '{"image":{"kind":"url","text":"https://images.example/cat.png"},"prompt":"a cat","duration":5}'
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(script + "PRAGMA user_version = 1;")
+        for stage in Stage:
+            bought = stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
+            connection.execute(
+                "INSERT INTO row (key, name, name_fold, request, written, stage, content, attempt, client_request_id, "
+                "sent_at, generation_id, credits, size) VALUES (?, ?, ?, ?, 'w', ?, ?, 1, ?, 5.5, ?, ?, ?)",
+                (
+                    str(stage),
+                    f"{stage}.mp4",
+                    str(stage),
+                    request,
+                    str(stage),
+                    f"content of {stage}",
+                    f"ka1.{stage}",
+                    f"id of {stage}" if bought else None,
+                    None if stage in {Stage.PLANNED, Stage.FAILED} else 100,
+                    9 if stage is Stage.DONE else None,
+                ),
+            )
+        connection.execute("UPDATE row SET done_order = 1 WHERE stage = 'done'")
+        connection.execute("INSERT INTO note VALUES ('journal_id', 'abc')")
+
+
+async def test_a_journal_of_the_first_schema_is_brought_up_to_date(path: Path) -> None:
+    """Each row is what it was, with nothing sunk; the money agrees, and what is given up from then on is counted."""
+    made_by_the_first_schema(path)
+    journal = SqliteJournal(path)
+    await journal.open()
+    try:
+        rows = [record for _, record in await journal.rows(after=0, limit=100)]
+        assert [record.stage for record in rows] == list(Stage)
+        assert [record.generation_id for record in rows] == [
+            f"id of {stage}" if stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE} else None for stage in Stage
+        ]
+        assert all((record.sunk, record.former, record.attempt) == (0, (), 1) for record in rows)
+        assert await journal.tally() == counted(rows)
+        assert (await journal.tally()).spent + (await journal.tally()).held == 500
+        assert await journal.note("journal_id") == "abc"
+        assert [record.key for _, record in await journal.again(after=0, limit=10)] == ["planned", "failed"]
+        by_key = {record.key: record for record in rows}
+        for stage in (Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED):
+            by_key[stage] = advance(by_key[stage], Resubmitted())
+            await journal.save(by_key[stage])
+        assert await journal.tally() == counted(list(by_key.values()))
+        assert (await journal.tally()).held == 400
+        assert by_key["uncertain"].former == ("ka1.uncertain",)
+        with pytest.raises(BudgetExceeded):
+            await journal.intend(intent(by_key["planned"], credits_=1), ceiling=500)
+        assert await journal.intend(intent(by_key["planned"], credits_=1), ceiling=501) is None
+    finally:
+        await journal.aclose()
+    assert {record.key: record.stage for record in await reopened(path)}["planned"] is Stage.SUBMITTING
+
+
+async def test_rows_to_try_again_are_found_by_an_index(journal: SqliteJournal) -> None:
+    """Whoever tries three rows of a million again does not read a million."""
+    plan = await journal._reader.run(
+        lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {journal._sql['again']}", (0, 1)).fetchall()
+    )
+    assert [row["detail"] for row in plan] == ["SEARCH row USING INDEX row_again (seq>?)"]
 
 
 @pytest.mark.parametrize("content", [b"this is no database, and long enough to be taken for one" * 100, b"\0" * 5000])

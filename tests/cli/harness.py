@@ -124,7 +124,9 @@ class Ended:
     @property
     def resume(self) -> list[str]:
         """The arguments of the command that stderr tells to go on with."""
-        told = [line.partition("kling-async ")[2] for line in self.err.splitlines() if "kling-async run " in line]
+        commands = ("kling-async run ", "kling-async retry ")
+        lines = [line.strip() for line in self.err.splitlines()]
+        told = [line.partition("kling-async ")[2] for line in lines if line.startswith(commands)]
         told += [line.partition("kling-async ")[2] for line in self.err.splitlines() if "--resume" in line]
         assert len(told) == 1, self.err
         return shlex.split(told[0])

@@ -105,6 +105,22 @@ def test_a_price_that_nobody_tells_is_asked_about_and_a_budget_refuses_it(open_w
     assert "going on to spend an unknown sum" in ended.err
 
 
+def test_each_model_has_its_own_price(world: World) -> None:
+    """The plan counts each row at its model's price; under a budget a model without one is refused, no other one."""
+    alias = "klingai/kling-video/v1/standard/image-to-video"
+    rows: list[dict[str, object]] = [{"key": "a"}, {"key": "b", "model": alias}]
+    told = world.run("run", world.manifest(rows), "--out", "out", "--dry-run", "--json")
+    assert told.document["price_usd"] == 0.52
+    world.manifest([{"key": "a"}, {"key": "c", "model": "another/model"}])
+    assert world.run("run", "shots.jsonl", "--out", "out", "--dry-run", "--json").document["price_usd"] is None
+    priced = world.run("run", "shots.jsonl", "--out", "out", "--dry-run", "--json", "--price", "0.3")
+    assert priced.document["price_usd"] == 0.6
+    ended = world.run("run", "shots.jsonl", "--out", "out", "--budget", "5", "--json")
+    assert (ended.code, ended.document["done"], ended.document["failed"]) == (3, 1, 1)
+    assert "c: failed: a budget needs a price, and the service tells none for its model: give --price USD" in ended.err
+    assert len(world.bought()) == 1
+
+
 def test_rows_of_equal_content_are_bought_once(world: World) -> None:
     """Two keys for the same image and prompt share one generation, and each has its file and its line."""
     world.manifest([{"key": "a", "prompt": "same"}, {"key": "b", "prompt": "same"}, {"key": "c", "prompt": "other"}])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from kling_async.simulator import Fault, FaultPlan
 from tests.cli.conftest import OpenWorld
-from tests.cli.harness import World, at_once, until
+from tests.cli.harness import PATIENCE, World, at_once, until
 
 SOON = ("--uncertain-after", "1", "--on-uncertain", "resubmit")
 """What a kill leaves between the intent and the service is in nobody's log. Here the log lists each job at once, so
@@ -88,17 +90,30 @@ def test_a_signal_before_the_first_submit_ends_the_run_as_well(open_world: OpenW
 
 
 def test_a_signal_while_a_long_manifest_is_read_ends_the_run(world: World) -> None:
-    """Stopped while a million rows are being checked: the process does not read on to the end."""
+    """Stopped while a long list of rows is being checked: the process does not read on to the end."""
     world.manifest(1)
-    row = json.dumps({"image": "cat.png", "prompt": "p", "key": "k%07d"}) + "\n"
-    world.write("long.jsonl", "".join(row % i for i in range(300_000)))
-    running = world.start("run", "long.jsonl", "--out", "out", "--verbose")
-    time.sleep(1.0)  # nothing tells that the check has begun
+    pipe = world.folder / "pipe.png"
+    os.mkfifo(pipe)
+    rows = ({"image": pipe.name if i == 1000 else "cat.png", "prompt": "p", "key": f"k{i}"} for i in range(300_000))
+    running = world.start("run", world.manifest(rows), "--out", "out", "--verbose")
+    until_opened(pipe)
     began = time.monotonic()
     running.send(signal.SIGINT)
     ended = running.finish()
-    assert ended.code == 130
+    assert (ended.code, ended.out) == (130, "")
     assert time.monotonic() - began < 3
+    assert not world.bought()
+
+
+def until_opened(pipe: Path) -> None:
+    """Wait until somebody opens a pipe to read from it: so an image tells that it was looked at."""
+    with ThreadPoolExecutor(1) as thread:
+        opened = thread.submit(os.open, pipe, os.O_WRONLY)
+        try:
+            os.close(opened.result(PATIENCE))
+        except TimeoutError:
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread go
+            raise
 
 
 SIZE = 300_000

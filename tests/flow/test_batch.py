@@ -358,14 +358,57 @@ async def test_a_twin_of_a_video_that_is_gone_is_fetched_not_bought(tmp_path: Pa
         assert len(w.book.bought()) == 1
 
 
-async def test_a_twin_of_a_failed_row_is_submitted_itself(tmp_path: Path) -> None:
-    """Where the row that was to be shared fails, which is free, the next one of its content is bought."""
+@pytest.mark.parametrize(("operation", "kind"), [("job", "error_named"), ("submit", "400_moderation")])
+async def test_twins_of_a_row_that_failed_fail_with_it(tmp_path: Path, operation: str, kind: str) -> None:
+    """The same content is not sent again in this run, to fail again; a later one tries one of them for all."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(4)]
+    plan = FaultPlan.of(Fault(operation, kind, at=(1,)))
+    async with world(tmp_path, plan, latency=1.0) as w, w.batch() as batch:
+        outcomes = await outcomes_of(batch, rows)
+        assert {outcome.stage for outcome in outcomes.values()} == {Stage.FAILED}
+        assert len({str(outcome.error) for outcome in outcomes.values()}) == 1
+        assert w.book.calls["submit"] == 1
+        report = await batch.run(rows, retry_failed=True)
+        assert (report.tally.done, report.tally.shared, report.submits) == (4, 3, 1)
+        assert len(w.book.paid()) == 1
+
+
+async def test_a_late_twin_of_a_row_that_failed_fails_with_it(tmp_path: Path) -> None:
+    """Also where the other has ended before this one's turn came."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(2)]
+    plan = FaultPlan.of(Fault("job", "error_named", match="the same"))
+    async with world(tmp_path, plan) as w, w.batch(max_in_flight=1) as batch:
+        outcomes = await outcomes_of(batch, [rows[0], *requests(3), rows[1]])
+        assert sorted(key for key, outcome in outcomes.items() if not outcome.ok) == ["twin0", "twin1"]
+        assert w.book.calls["submit"] == 4
+        assert (await batch.run(rows, retry_failed=True)).submits == 1
+
+
+async def test_a_twin_of_a_row_that_failed_for_the_accounts_limit_is_submitted_itself(tmp_path: Path) -> None:
+    """What was no fault of the content says nothing of the next row that has it."""
     rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(3)]
-    plan = FaultPlan.of(Fault("job", "error_named", at=(1,)))
+    plan = FaultPlan.of(Fault("job", "error_1303", at_most=20))
     async with world(tmp_path, plan) as w, w.batch() as batch:
         report = await batch.run(rows)
         assert (report.tally.failed, report.tally.done, report.tally.shared) == (1, 2, 1)
         assert len(w.book.paid()) == 1
+
+
+async def test_a_twin_of_a_video_that_is_gone_for_good_says_so(tmp_path: Path) -> None:
+    """Its file was deleted and the service has forgotten it: nothing is bought, and the outcome tells what is true."""
+    rows = [ImageToVideo(IMAGE_URL, "the same", key=f"twin{i}") for i in range(2)]
+    async with world(tmp_path) as w, w.batch() as batch:
+        await batch.run(rows[:1])
+        (tmp_path / "videos" / "twin0.mp4").rename(tmp_path / "kept.mp4")
+        w.simulator.faults = FaultPlan.of(Fault("poll", "404"))
+        outcomes = await outcomes_of(batch, rows)
+        twin = outcomes["twin1"]
+        assert (twin.stage, type(twin.error).__name__) == (Stage.PLANNED, "DownloadError")
+        assert "whose video is gone from the folder" in str(twin.error)
+        assert "put twin0.mp4 back" in str(twin.error)
+        (tmp_path / "kept.mp4").rename(tmp_path / "videos" / "twin0.mp4")
+        assert (await outcomes_of(batch, rows))["twin1"].ok
+        assert len(w.book.bought()) == 1
 
 
 async def test_many_lost_answers_stop_submits_only_until_the_log_was_read(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def reply(status: str, code: int = 200, **fields: Any) -> HttpReply:
 
 DONE = reply("completed", video={"url": "https://cdn.example/a.mp4"})
 RUNNING = reply("generating")
+BALANCE = HttpReply(200, {}, b'{"current_balance": 1.5, "currency": "USD"}')
 
 
 def error(status: int, **headers: str) -> HttpReply:
@@ -67,12 +68,16 @@ class Service_(ScriptedTransport):  # noqa: N801 - the far end, not the package'
     def __init__(self, say: Say, latency: float = 0.0) -> None:
         super().__init__()
         self.say, self._latency = say, latency
+        self.balance: Callable[[], HttpReply | BaseException] = lambda: BALANCE
+        self.checks = 0
         self.asked: Counter[str] = Counter()
         self.times: list[float] = []
         self.under_way: Counter[str] = Counter()
         self.most_of_one = self.most = 0
 
     async def send(self, call: HttpCall) -> HttpReply:
+        if call.path == "/v2/billing":
+            return await self._tell_balance()
         (generation_id,) = [value for name, value in call.query if name == "generation_id"]
         self.asked[generation_id] += 1
         self.times.append(now())
@@ -88,6 +93,14 @@ class Service_(ScriptedTransport):  # noqa: N801 - the far end, not the package'
         if isinstance(said, BaseException):
             raise said
         return said
+
+    async def _tell_balance(self) -> HttpReply:
+        self.checks += 1
+        await asyncio.sleep(self._latency)
+        told = self.balance()
+        if isinstance(told, BaseException):
+            raise told
+        return told
 
 
 @asynccontextmanager
@@ -264,14 +277,57 @@ async def test_a_404_means_nothing_while_a_generation_is_young() -> None:
 
 
 async def test_a_key_that_is_refused_again_and_again_is_told() -> None:
-    """Three polls in a row; two, and a good answer between, are a whim."""
+    """Three polls in a row, and the balance call; two, and a good answer between, are a whim."""
     far = Service_(lambda _id, asked: RUNNING if asked % 3 == 0 else error(401) if asked < 9 else DONE)
+    far.balance = lambda: error(401)
     async with polling(far) as poller:
         assert (await poller.watch("a", timeout=2000)).video is not None
+        assert far.checks == 0
         far.say = lambda _id, _: error(401)
-        with pytest.raises(AuthenticationFailed):
+        with pytest.raises(AuthenticationFailed) as raised:
             await poller.watch("b", timeout=2000)
-    assert far.asked["b"] == 3
+    assert (far.asked["b"], far.checks) == (3, 1)
+    assert raised.value.generation_id == "b"
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize("refusal", [401, 403])
+async def test_a_revoked_key_is_told_to_all_who_wait_at_once(latency: float, refusal: int) -> None:
+    """However many polls are refused side by side, one balance call settles it for all."""
+    far = Service_(lambda _id, _: RUNNING if now() < began + 100 else error(401), latency)
+    far.balance = lambda: error(refusal)
+    began = now()
+    async with polling(far) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(200)]
+        await asyncio.wait(watchers)
+        assert now() - began < 100 + 15 + 4 * latency
+        assert [type(watcher.exception()) for watcher in watchers] == [AuthenticationFailed] * 200
+        told = [watcher.exception() for watcher in watchers]
+        assert [one.generation_id for one in told if isinstance(one, KlingError)] == [f"id{i}" for i in range(200)]
+    assert far.checks == 1
+
+
+@pytest.mark.parametrize(
+    "balance", [BALANCE, error(500), error(429), HttpReply(200, {}, b"<html>"), AnswerLost("cut")], ids=str
+)
+@pytest.mark.parametrize("seconds", [5, 300, 3000])
+async def test_a_blip_of_refused_keys_ends_nothing(balance: HttpReply | BaseException, seconds: float) -> None:
+    """While the balance call does not refuse the key, all go on, slowly and together, until the polls are answered."""
+    heard: list[KlingError | None] = []
+    far = Service_(
+        lambda _id, _: RUNNING if now() < began + 100 else error(401) if now() < began + 100 + seconds else DONE, 0.1
+    )
+    far.balance = lambda: balance
+    began = now()
+    async with polling(far, heard.append) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(100)]
+        await asyncio.wait(watchers)
+        assert all(watcher.result().video for watcher in watchers)
+        assert now() - began < 100 + seconds + 60 + 10
+    assert 1 <= far.checks <= 7 + 16 * seconds / 60
+    refused = [at for at in far.times if began + 115 < at < began + 100 + seconds]
+    assert len(refused) <= 16 * (1 + seconds / 30)
+    assert sum(isinstance(one, AuthenticationFailed) for one in heard) >= 3, "it is no usable answer"
 
 
 async def test_finished_without_a_link_is_asked_again_for_a_while() -> None:

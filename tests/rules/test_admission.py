@@ -320,7 +320,7 @@ def test_one_burst_of_refusals_shrinks_it_once() -> None:
 
 
 def test_the_window_grows_again_slowly() -> None:
-    """About one slot for a whole window of accepted jobs; the limit may have been raised."""
+    """About one slot for a whole window of accepted jobs, once the trouble is over; the limit may have been raised."""
     admission = Admission(Limits(20, adaptive=False))
     now = saturate(admission, 5, 0.0)
     assert admission.window == 5
@@ -331,8 +331,38 @@ def test_the_window_grows_again_slowly() -> None:
         admission.take(now)
         accept(admission)
         accepted += 1
-    assert 4 <= accepted <= 6
+    assert 5 <= accepted <= 7
     assert admission.window == 6
+
+
+@pytest.mark.parametrize(("limit", "window"), [(1, 2), (1, 8), (4, 8), (7, 8), (30, 40)])
+def test_generations_that_fail_for_the_limit_leave_a_window_of_those_that_run(limit: int, window: int) -> None:
+    """Each of them has its slot still when it is noticed, and is not among those that fit."""
+    admission = Admission(Limits(window, adaptive=False))
+    for _ in range(window):
+        admission.take(0.0)
+        accept(admission)
+    for _ in range(window - limit):
+        admission.crowded(1.0, draw=0.5)
+        admission.release()
+    assert (admission.window, admission.open) == (limit, limit)
+
+
+def test_a_limit_of_one_is_not_passed_by_each_second_post() -> None:
+    """What ends a trouble shows that one fits again, and nothing of two."""
+    admission, now, posts, refused = Admission(Limits(8, adaptive=True)), 0.0, 0, 0
+    for _ in range(100):
+        if admission.wait(now) == math.inf:
+            admission.release()
+        now = later(admission, now)
+        admission.take(now)
+        posts += 1
+        if admission.open > 1:
+            refuse(admission, now, pause=None)
+            refused += 1
+        else:
+            accept(admission)
+    assert refused <= 0.4 * posts
 
 
 @QUICK

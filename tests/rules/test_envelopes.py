@@ -24,7 +24,7 @@ from kling_async.errors import (
     RateLimited,
     ServerTrouble,
 )
-from kling_async.rules.account import decode_balance, decode_log, decode_prices
+from kling_async.rules.account import LogPage, decode_balance, decode_log, decode_prices
 from kling_async.rules.envelopes import describe_failure, error_of, is_too_many_jobs, retry_after, shown
 from kling_async.rules.wire import decode_poll, decode_submit
 from kling_async.types.exchange import HttpReply
@@ -580,6 +580,9 @@ DECODERS: dict[str, Callable[[HttpReply], object]] = {
     "price": lambda reply: decode_prices(reply, model="m"),
     "error": error_of,
 }
+VALUES: dict[str, type] = {"submit": Generation, "poll": Generation, "log": LogPage, "balance": float, "price": dict}
+"""What each decoder makes of a good answer; the one of errors makes nothing else."""
+ANSWERS = {decode: (KlingError, VALUES.get(name, KlingError)) for name, decode in DECODERS.items()}
 every_decoder = pytest.mark.parametrize("decode", [pytest.param(decode, id=name) for name, decode in DECODERS.items()])
 
 
@@ -620,6 +623,7 @@ def test_whatever_comes_is_a_value_or_one_of_our_errors(
 ) -> None:
     """Any status, headers and bytes; and no text of it tells a secret or cannot be written down."""
     found = judged(decode, reply)
+    assert isinstance(found, ANSWERS[decode])
     if not 200 <= reply.status < 300 and isinstance(found, KlingError):
         assert getattr(found, "status", None) == reply.status
 
@@ -640,11 +644,18 @@ def test_whatever_comes_is_a_value_or_one_of_our_errors(
 def test_however_deep_an_answer_is_it_is_read_or_refused(
     decode: Callable[[HttpReply], object], status: int, opening: bytes, closing: bytes
 ) -> None:
-    """Also at the depths that can just be parsed, and no more be written or walked."""
+    """Also at the depths that can just be parsed, and no more be written or walked; one that cannot is refused."""
+    head, tail = b'{"status":"failed","message":"m","error":', b"}"
     for depth in (*range(100, 1100, 25), 5000):
-        judged(decode, HttpReply(status, {}, opening * depth + b"1" + closing * depth))
-        head, tail = b'{"status":"failed","message":"m","error":', b"}"
-        judged(decode, HttpReply(status, {}, head + opening * depth + b"1" + closing * depth + tail))
+        deep = opening * depth + b"1" + closing * depth
+        for body in (deep, head + deep + tail):
+            found = judged(decode, HttpReply(status, {}, body))
+            assert isinstance(found, ANSWERS[decode])
+            if status != 200:
+                assert isinstance(found, ApiError)
+                assert found.status == status
+            elif depth == 5000:
+                assert isinstance(found, ProtocolViolation)
 
 
 @pytest.mark.parametrize("depth", range(900, 1000, 3))

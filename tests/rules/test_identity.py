@@ -22,6 +22,7 @@ from kling_async.rules.identity import (
     content_digest,
     default_key,
     from_document,
+    samples_of,
     to_document,
     written_digest,
 )
@@ -251,6 +252,47 @@ class TestKey:
         """As any caller's own."""
         key = default_key(written_digest(request_))
         assert evolve(request_, key=key).key == key
+
+
+class TestSamples:
+    """Several videos of one row: each a row of its own, under a key that any run finds again."""
+
+    @QUICK
+    @given(st.sampled_from(ROWS), st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
+    def test_each_has_its_number_behind_the_key(self, request_: ImageToVideo, key: str | None) -> None:
+        """Behind the row's own key, or behind the one that it has without a number."""
+        named = evolve(request_, key=key)
+        samples = list(samples_of(named, 3))
+        assert [sample.sample for sample in samples] == [1, 2, 3]
+        base = default_key(written_digest(request_)) if key is None else key
+        assert [sample.key for sample in samples] == [f"{base}.{number}" for number in (1, 2, 3)]
+        assert [evolve(sample, key=key, sample=None) for sample in samples] == [named] * 3
+
+    @pytest.mark.parametrize("request_", ROWS)
+    def test_only_the_first_is_the_row_itself(self, request_: ImageToVideo) -> None:
+        """As written, each is another row; of what is sent, the first shares with the row without a number."""
+        digests = {name: "ab" for name, _ in request_.images}
+        rows = [request_, *samples_of(request_, 4)]
+        assert len({written_digest(row) for row in rows}) == 5
+        contents = [content_digest(row, digests) for row in rows]
+        assert contents[0] == contents[1]
+        assert len(set(contents)) == 4
+
+    def test_a_sample_has_no_samples(self) -> None:
+        """One that comes from a list of failures keeps its key and its digests."""
+        (sample,) = list(samples_of(ROWS[0], 1))
+        assert list(samples_of(sample, 5)) == [sample]
+
+    def test_they_are_made_as_they_are_taken(self) -> None:
+        """A million of them cost nothing before."""
+        samples = samples_of(evolve(ROWS[0], key="k"), 10**9)
+        assert [next(samples).key, next(samples).key] == ["k.1", "k.2"]
+
+    def test_a_key_that_has_no_room_for_a_number_is_told(self) -> None:
+        """With the field."""
+        with pytest.raises(InvalidRequest) as refused:
+            list(samples_of(evolve(ROWS[0], key="k" * 498), 10))
+        assert [issue.field for issue in refused.value.issues] == ["key"]
 
 
 class TestDocument:

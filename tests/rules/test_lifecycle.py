@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,21 +132,46 @@ class TestMoney:
     """The graph itself: nothing is bought twice."""
 
     @pytest.mark.parametrize("stage", sorted(WITH_AN_ID))
-    def test_a_bought_row_is_submitted_again_only_after_it_failed(self, stage: Stage) -> None:
-        """Every way from a stage with an id to SUBMITTING leads through FAILED, which is free."""
+    def test_a_bought_row_is_submitted_again_only_after_it_failed_or_by_its_owners_word(self, stage: Stage) -> None:
+        """Every way from a stage with an id to SUBMITTING leads through FAILED, which is free, or `Resubmitted`."""
         for way in paths(stage, Stage.SUBMITTING):
-            assert Failed in way
+            assert Resubmitted in way or way.index(Failed) < way.index(Retried)
 
     def test_there_is_a_way_at_all(self) -> None:
         """Else the test above would hold for nothing."""
-        assert list(paths(Stage.SUBMITTED, Stage.SUBMITTING)) == [[Failed, Retried, Intended]]
+        given_up = [Resubmitted, Intended]
+        ways = list(paths(Stage.SUBMITTED, Stage.SUBMITTING))
+        assert [Failed, Retried, Intended] in ways
+        assert given_up in ways
+        assert [way for way in ways if Resubmitted not in way] == [[Failed, Retried, Intended]]
+        assert list(paths(Stage.RENDERED, Stage.SUBMITTING)) == [given_up]
         assert list(paths(Stage.PLANNED, Stage.SUBMITTING)) == [[Intended]]
 
-    @pytest.mark.parametrize("stage", [Stage.RENDERED, Stage.DONE])
-    def test_what_was_charged_is_never_submitted_again(self, stage: Stage) -> None:
-        """From where money was spent no way leads back."""
-        assert not list(paths(stage, Stage.SUBMITTING))
-        assert not list(paths(stage, Stage.FAILED))
+    def test_what_was_charged_never_fails(self) -> None:
+        """From where money was spent no way leads to FAILED but by its owner's word; from DONE there is none at all."""
+        assert all(Resubmitted in way for way in paths(Stage.RENDERED, Stage.FAILED))
+        assert not list(paths(Stage.DONE, Stage.SUBMITTING))
+        assert not list(paths(Stage.DONE, Stage.FAILED))
+
+    @pytest.mark.parametrize("stage", sorted(PAID_FOR - {Stage.SUBMITTING, Stage.DONE}))
+    def test_to_try_again_keeps_what_money_stands_behind(self, stage: Stage) -> None:
+        """Stage, id and money stay; the trouble goes."""
+        before = record(stage, trouble=TROUBLE, sunk=7, former=("g-old",))
+        assert advance(before, Retried()) == evolve(before, trouble=None)
+
+    @pytest.mark.parametrize("stage", [Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED])
+    def test_what_is_given_up_is_not_forgotten(self, stage: Stage) -> None:
+        """Its money is sunk, its id one of the former; what was verified of a file is nobody's any more."""
+        after = moved(stage, Resubmitted(), trouble=TROUBLE, sunk=100, former=("g-old",))
+        assert (after.stage, after.sunk, after.former) == (Stage.PLANNED, 600_100, ("g-old", "g-0"))
+        assert (after.generation_id, after.credits, after.trouble) == (None, None, None)
+        assert (after.size, after.sha256, after.seconds) == (None, None, None)
+
+    def test_a_lost_post_that_is_given_up_is_known_by_its_own_id(self) -> None:
+        """No generation is known; of a price that nobody told nothing is known either."""
+        after = moved(Stage.UNCERTAIN, Resubmitted(), generation_id=None, credits=None)
+        assert (after.former, after.sunk) == (("ka1.j.k.2",), 0)
+        assert moved(Stage.UNCERTAIN, Resubmitted(), generation_id=None, client_request_id=None).former == ()
 
     def test_an_uncertain_row_is_submitted_again_only_when_nothing_was_bought_or_its_owner_says_so(self) -> None:
         """Two events, and no other, lead back from it without an id."""
@@ -157,7 +183,8 @@ class TestMoney:
         assert back == {Unbought, Resubmitted}
         firsts = {way[0] for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING)}
         assert firsts == {Unbought, Resubmitted, Accepted}
-        assert all(Failed in way for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING) if way[0] is Accepted)
+        ways = [way for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING) if way[0] is Accepted]
+        assert all(Failed in way or Resubmitted in way for way in ways)
 
     def test_a_post_leads_to_submitting_from_planned_alone(self) -> None:
         """The intent is always written first, from a row that nobody paid for."""
@@ -198,6 +225,38 @@ class TestMoney:
         assert row.attempt == len(intents)
         for one, other in itertools.pairwise(intents):
             assert {Unsent, Unbought, Resubmitted, Refused, Failed} & set(history[one:other])
+
+    @QUICK
+    @given(st.sampled_from(sorted(WITH_AN_ID)), st.lists(st.sampled_from(EVENTS), max_size=30))
+    def test_no_other_events_lead_from_an_id_to_submitting(self, stage: Stage, events: list[Event]) -> None:
+        """Between a stage with an id and the next intent lies `Resubmitted`, or `Failed` and then `Retried`."""
+        row, history = record(stage), list[type[Event]]()
+        for event in events:
+            after = advance(row, event)
+            if after is not row:
+                history.append(type(event))
+            row = after
+            if row.stage is Stage.SUBMITTING:
+                break
+        if row.stage is Stage.SUBMITTING and Resubmitted not in history:
+            assert Retried in history[history.index(Failed) :]
+
+    @QUICK
+    @given(st.lists(st.sampled_from(EVENTS), max_size=40))
+    def test_no_history_loses_an_id_or_its_money(self, events: list[Event]) -> None:
+        """Whatever was accepted is the row's own, among the former ones, or failed, which is free; sunk never falls."""
+        row, accepted, free = BASE, set[str](), set[str]()
+        for number, event in enumerate(events):
+            event = Accepted(f"g-{number}", 5) if isinstance(event, Accepted) else event  # noqa: PLW2901  # an id of its own
+            after = advance(row, event)
+            if after is not row and isinstance(event, Accepted):
+                accepted.add(event.generation_id)
+            if after is not row and isinstance(event, Failed):
+                free.add(row.generation_id or "")
+            assert after.sunk >= row.sunk
+            assert (after.sunk, after.former) == (row.sunk, row.former) or isinstance(event, Resubmitted)
+            row = after
+        assert accepted - free <= {row.generation_id, *row.former}
 
 
 class TestFields:

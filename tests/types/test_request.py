@@ -381,6 +381,20 @@ class TestOwnFields:
         assert faulty_fields(**{name: "half \ud83c"}) == [name]
 
 
+@pytest.mark.parametrize(("value", "number"), [(None, None), (1, 1), ("2", 2), (3.0, 3), (999_999_999, 999_999_999)])
+def test_a_sample_is_a_number_from_1(value: Any, number: int | None) -> None:
+    """However it is spelt."""
+    assert ImageToVideo("a.png", sample=value).sample == number
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", 1.5, "x", "", True, 10**9, [], float("nan")])
+def test_no_other_sample_is_taken(value: Any) -> None:
+    """The fault names its field."""
+    with pytest.raises(InvalidRequest) as refused:
+        ImageToVideo("a.png", sample=value)
+    assert [issue.field for issue in refused.value.issues] == ["sample"]
+
+
 class TestValues:
     """A request is a value."""
 

@@ -1,0 +1,25 @@
+-- Money behind what its owner gave up to buy it again, and rows that are tried again found without reading all.
+
+ALTER TABLE row ADD COLUMN sunk INTEGER NOT NULL DEFAULT 0;       -- credits of former POSTs that were given up
+ALTER TABLE row ADD COLUMN former TEXT NOT NULL DEFAULT '[]';     -- JSON: their generations, or the ids of the POSTs
+ALTER TABLE tally ADD COLUMN sunk INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX row_again ON row (seq) WHERE stage = 'failed' OR (stage = 'planned' AND attempt > 0);
+
+DROP TRIGGER row_enters;
+DROP TRIGGER row_moves;
+
+CREATE TRIGGER row_enters AFTER INSERT ON row BEGIN
+    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0),
+        shared = shared + (NEW.shares IS NOT NULL), sunk = sunk + NEW.sunk
+    WHERE stage = NEW.stage;
+END;
+
+CREATE TRIGGER row_moves AFTER UPDATE OF stage, credits, size, shares, sunk ON row BEGIN
+    UPDATE tally SET rows = rows - 1, credits = credits - coalesce(OLD.credits, 0), bytes = bytes - coalesce(OLD.size, 0),
+        shared = shared - (OLD.shares IS NOT NULL), sunk = sunk - OLD.sunk
+    WHERE stage = OLD.stage;
+    UPDATE tally SET rows = rows + 1, credits = credits + coalesce(NEW.credits, 0), bytes = bytes + coalesce(NEW.size, 0),
+        shared = shared + (NEW.shares IS NOT NULL), sunk = sunk + NEW.sunk
+    WHERE stage = NEW.stage;
+END;

@@ -1,0 +1,67 @@
+"""A record <-> its row of the journal's table. Values only: what is asked of the database is `sqlite.sql`.
+
+This room must never leave out a field of a record: what is not written is lost with the process.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, Final
+
+from kling_async.rules.identity import from_document, to_document
+from kling_async.rules.naming import collision_key
+from kling_async.types.record import Record, Stage, Trouble
+
+_STATE: Final = (
+    "key",
+    "written",
+    "content",
+    "attempt",
+    "client_request_id",
+    "sent_at",
+    "sent_with",
+    "generation_id",
+    "shares",
+    "credits",
+    "size",
+    "sha256",
+    "seconds",
+    "sunk",
+)
+
+
+def enrolment_of(record: Record) -> dict[str, Any]:
+    """Return the values of a row that is taken in."""
+    return {
+        "key": record.key,
+        "name": record.name,
+        "name_fold": collision_key(record.name.removesuffix(".mp4")),
+        "request": json.dumps(to_document(record.request), separators=(",", ":")),
+        "written": record.written,
+        "stage": str(record.stage),
+    }
+
+
+def state_of(record: Record) -> dict[str, Any]:
+    """Return the values of a record's state."""
+    trouble = record.trouble
+    values = {name: getattr(record, name) for name in _STATE}
+    return values | {
+        "stage": str(record.stage),
+        "former": json.dumps(record.former),
+        "trouble_kind": trouble.kind if trouble else None,
+        "trouble_message": trouble.message if trouble else None,
+    }
+
+
+def record_of(row: sqlite3.Row) -> Record:
+    """Return the record that a row of the table is."""
+    return Record(
+        name=row["name"],
+        request=from_document(json.loads(row["request"])),
+        stage=Stage(row["stage"]),
+        former=tuple(json.loads(row["former"])),
+        trouble=Trouble(row["trouble_kind"], row["trouble_message"]) if row["trouble_kind"] else None,
+        **{name: row[name] for name in _STATE},
+    )

@@ -1,0 +1,209 @@
+"""What `run` and `retry` have in common: flags, the way from a plan to its end, and how that end is told."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import define, evolve, frozen
+
+from kling_async.cli.ends import (
+    OK,
+    ROWS_FAILED,
+    Stopped,
+    code_of,
+    complain,
+    log_to_stderr,
+    run_loop,
+    say,
+    show,
+)
+from kling_async.cli.options import read_flags
+from kling_async.cli.plan import Plan, may_spend
+from kling_async.errors import ConfigurationError, KlingError
+from kling_async.types.outcome import BatchReport, Tally, usd
+
+if TYPE_CHECKING:
+    from kling_async.cli.progress import Progress
+    from kling_async.flow.batch import Batch
+    from kling_async.types.record import Stage
+    from kling_async.types.settings import Settings
+
+_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--dry-run", {"is_flag": True, "help": "Say what would be bought, and stop."}),
+    ("--yes", {"is_flag": True, "help": "Do not ask before spending."}),
+    ("--simulate", {"is_flag": True, "help": "Use the embedded simulator: no key, no cost."}),
+    ("--json", {"is_flag": True, "help": "One JSON document at the end."}),
+    ("--quiet", {"is_flag": True, "help": "Nothing on stderr but errors."}),
+    ("--verbose", {"is_flag": True, "help": "Every step on stderr."}),
+)
+
+
+@frozen
+class Job:
+    """What was asked for beside the settings."""
+
+    dry_run: bool
+    """Whether to say what would be bought, and stop."""
+    yes: bool
+    """Whether the owner is not asked before money is spent."""
+    simulate: bool
+    """Whether the simulator stands in for the service."""
+    as_json: bool
+    """Whether one document is wanted at the end."""
+    quiet: bool
+    """Whether errors alone are told."""
+    settings: Settings
+    """The settings in force."""
+
+
+@define
+class Stand:
+    """How far a job has come: what is told when a signal stops it."""
+
+    report: BatchReport | None = None
+    """The rows as they stand, once the journal is open."""
+    concluded: bool = False
+    """Whether the end was told already."""
+
+
+def job_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the flags that are no settings to a command; `begin` takes them."""
+    for name, details in reversed(_FLAGS):
+        command = click.option(name, **details)(command)
+    return command
+
+
+def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
+    """Read the settings and do a command's work in a loop; return its exit code.
+
+    Args:
+        work: Is called with `job`, `stand` and what is left of the flags.
+        given: All flags by name.
+    """
+    from kling_async.configuration import load_settings
+    from kling_async.types.settings import SETTING_NAMES
+
+    log_to_stderr(verbose=given.pop("verbose"))
+    flags = {name: given.pop(name) for name in SETTING_NAMES if name in given}
+    as_json = given.pop("json")
+    try:
+        settings, _ = load_settings(read_flags(flags), folder=Path())
+    except KlingError as error:
+        return complain(error, as_json=as_json)
+    own = {name: given.pop(name) for name in ("dry_run", "yes", "simulate", "quiet")}
+    job, stand = Job(as_json=as_json, settings=settings, **own), Stand()
+    return run_loop(
+        partial(work, job=job, stand=stand, **given),
+        as_json=as_json,
+        stopped=partial(_tell_stop, stand, as_json=as_json),
+    )
+
+
+def _tell_stop(stand: Stand, stop: Stopped, *, as_json: bool) -> None:
+    if stand.concluded:
+        return
+    if as_json:
+        show(stop.document() if stand.report is None else stand.report.summary())
+    if stand.report is None:
+        say("stopped before the first row; go on with:")
+    else:
+        tally = stand.report.tally
+        say(f"stopped: {tally.done} of {tally.rows} rows done, {tally.pending + tally.uncertain} left; go on with:")
+    say(f"  {same_command()}")
+
+
+async def spend(  # what a job knows by then, each by name
+    batch: Batch,
+    work: Callable[[], Any],
+    plan: Plan,
+    *,
+    idle: Counter[Stage],
+    progress: Progress,
+    stand: Stand,
+    job: Job,
+) -> int:
+    """Tell the plan, ask, do the work, and tell how it ended; return the exit code.
+
+    Args:
+        batch: The open batch.
+        work: Runs it and returns its report.
+        plan: What will be bought.
+        idle: Rows of the journal that are nobody's business here, by stage.
+        progress: Shows how it goes.
+        stand: Is told how far it came when it is stopped.
+        job: What was asked for.
+    """
+    if job.dry_run or not job.quiet:
+        plan.tell()
+    if job.dry_run:
+        if job.as_json:
+            show(plan.document())
+        return OK
+    if not await may_spend(plan, budget=job.settings.money.budget, yes=job.yes):
+        raise ConfigurationError("nothing was bought, as you said; --budget USD or --yes answers beforehand")
+    progress.start(_without(await batch.tally(), idle))
+    try:
+        report = await work()
+    except asyncio.CancelledError:
+        report = await batch.report()
+        stand.report = evolve(report, tally=_without(report.tally, idle))
+        raise
+    finally:
+        progress.stop()
+    return conclude(evolve(report, tally=_without(report.tally, idle)), job=job)
+
+
+def _without(tally: Tally, idle: Counter[Stage]) -> Tally:
+    """Leave rows out that are nobody's business here; their money stays counted: it is the folder's."""
+    left = {str(stage): max(0, getattr(tally, str(stage)) - count) for stage, count in idle.items()}
+    return evolve(tally, **left)
+
+
+def conclude(report: BatchReport, *, job: Job) -> int:
+    """Print the summary and return the exit code."""
+    tally, summary = report.tally, report.summary()
+    if job.as_json:
+        show(summary)
+    elif not job.quiet:
+        say(_in_words(report))
+    if report.stopped is not None:
+        complain(report.stopped)
+        still = tally.submitting + tally.submitted + tally.rendered + tally.uncertain
+        say(f"{still} bought rows are still open" if still else "what was open was brought to its end")
+        say(f"go on with:\n  {same_command()}")
+        return code_of(report.stopped)
+    return ROWS_FAILED if tally.failed or tally.uncertain or tally.pending else OK
+
+
+def _in_words(report: BatchReport) -> str:
+    tally, out = report.tally, report.out
+    if not report.submits and not report.fresh and tally.done == tally.rows:
+        return f"nothing to do: all {tally.rows} rows are done, their videos in {out / 'videos'}"
+    lines = [f"{tally.done} of {tally.rows} rows have their video ({report.fresh} new) in {out / 'videos'}"]
+    if tally.failed or tally.uncertain or tally.pending:
+        failed, again = out / "failures.jsonl", shlex.join(["kling-async", "retry", str(out)])
+        lines.append(f"{tally.failed} failed, {tally.uncertain} uncertain, {tally.pending} pending: see {failed}")
+        lines.append(f"`{again}` tries again what failed or was set aside, and says beforehand what it buys")
+    money = report.summary()
+    lines.append(
+        f"{money['spent_usd']:.2f} USD spent, {money['held_usd']:.2f} held; "
+        f"{report.submits} submits, {report.polls} polls, {report.seconds:.0f} s"
+    )
+    if report.overshoot and report.stopped is None:
+        lines.append(f"{usd(report.overshoot):.2f} USD more than the budget are spent or held")
+    if tally.done:
+        lines.append(f"metadata: {out / 'metadata.jsonl'}; as a dataset: datasets.load_dataset({str(out)!r})")
+    return "\n".join(lines)
+
+
+def same_command() -> str:
+    """Return the command that goes on: the same again."""
+    return shlex.join(["kling-async", *sys.argv[1:]])

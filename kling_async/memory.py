@@ -1,0 +1,178 @@
+"""The journal in memory: what users' tests need in place of the one on the disk.
+
+It keeps the contract of `kling_async.ports.Journal`, held to it by the same suite; nothing in it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import evolve
+
+from kling_async.errors import JournalError, KlingError, RequestChanged
+from kling_async.rules.budget import SEEN, check_ceiling, note_of
+from kling_async.rules.lifecycle import PAID_FOR
+from kling_async.rules.naming import collision_key, distinct_stem
+from kling_async.types.outcome import Tally
+from kling_async.types.record import Record, Stage
+
+_SPENT = (Stage.RENDERED, Stage.DONE)
+_HELD = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED)
+_UNTOLD = (Stage.SUBMITTING, Stage.UNCERTAIN)
+_KEPT = ("name", "attempt", "client_request_id", "sent_at", "sent_with", "sunk", "former")
+_UNFINISHED = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED)
+
+
+def _is_original(record: Record) -> bool:
+    bought = record.generation_id is not None and record.stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
+    return bought or record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}
+
+
+def _is_tried(record: Record) -> bool:
+    return record.stage is Stage.FAILED or (record.stage is Stage.PLANNED and record.attempt > 0)
+
+
+class MemoryJournal:
+    """A journal that is gone with the process. Keeps the contract of `kling_async.ports.Journal` but for durability."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._numbers: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+        self._ended: dict[str, int] = {}
+        self._notes: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Nothing is to be opened."""
+
+    async def aclose(self) -> None:
+        """Nothing is to be closed."""
+
+    async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
+        """Take rows in, and return each as the journal knows it, in order."""
+        return [self._enrol_one(record) for record in planned]
+
+    def _enrol_one(self, record: Record) -> Record | KlingError:
+        known = self._records.get(record.key)
+        if known is None:
+            return self._enter(record)
+        if known.written == record.written:
+            self._records[record.key] = evolve(known, request=record.request)
+            return self._records[record.key]
+        if known.stage in PAID_FOR:
+            return RequestChanged(
+                f"row {record.key!r} was edited after money stood behind it (it is {known.stage})",
+                key=record.key,
+                generation_id=known.generation_id,
+            )
+        kept = {name: getattr(known, name) for name in _KEPT}
+        self._records[record.key] = evolve(record, **kept)
+        return self._records[record.key]
+
+    def _enter(self, record: Record) -> Record:
+        if collision_key(record.name.removesuffix(".mp4")) in self._names:
+            record = evolve(record, name=f"{distinct_stem(record.key)}.mp4")
+        self._names[collision_key(record.name.removesuffix(".mp4"))] = record.key
+        self._numbers[record.key] = len(self._numbers) + 1
+        self._records[record.key] = record
+        return record
+
+    async def save(self, record: Record) -> None:
+        """Write a record's new state."""
+        if record.key not in self._records:
+            raise JournalError(f"row {record.key!r} is not in the journal")
+        if record.generation_id is not None and any(
+            other.generation_id == record.generation_id and other.key != record.key for other in self._records.values()
+        ):
+            raise JournalError(
+                f"row {record.key!r}: generation {record.generation_id} belongs to another row already",
+                generation_id=record.generation_id,
+            )
+        known = self._records[record.key]
+        if known.stage in _UNTOLD and record.stage in _UNTOLD and (known.credits or 0) > (record.credits or 0):
+            record = evolve(record, credits=known.credits)
+        self._records[record.key] = record
+        if record.stage is Stage.DONE:
+            self._ended.setdefault(record.key, len(self._ended) + 1)
+
+    async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
+        """Write a SUBMITTING record, unless its content is bought already or it would pass the ceiling."""
+        for other in self._records.values():
+            if other.content == record.content and other.key != record.key and _is_original(other):
+                return other.key
+        record = self._priced(record)
+        taken = sum(found.credits or 0 for found in self._records.values() if found.stage is not Stage.FAILED)
+        taken += sum(found.sunk for found in self._records.values())
+        if ceiling is not None:
+            check_ceiling(record.credits, taken=taken, ceiling=ceiling)
+        known = self._records.get(record.key)
+        if known is None or (known.stage, known.attempt, known.written) != (
+            Stage.PLANNED,
+            record.attempt - 1,
+            record.written,
+        ):
+            raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
+        await self.save(evolve(record, sunk=known.sunk, former=known.former))
+        return None
+
+    def _priced(self, record: Record) -> Record:
+        seen = int(self._notes.get(note_of(SEEN, record.request.model, record.request.duration), "0"))
+        return evolve(record, credits=seen) if seen > (record.credits or 0) else record
+
+    async def raise_price(self, model: str, duration: int, credits_: int) -> None:
+        """Note what the service was seen to hold for a video, and hold no less for those that it has not told yet."""
+        name = note_of(SEEN, model, duration)
+        if int(self._notes.get(name, "-1")) >= credits_:
+            return
+        self._notes[name] = str(credits_)
+        for key, record in self._records.items():
+            concerned = (record.request.model, record.request.duration) == (model, duration)
+            if concerned and record.stage in _UNTOLD and (record.credits or 0) < credits_:
+                self._records[key] = evolve(record, credits=credits_)
+
+    async def get(self, key: str) -> Record | None:
+        """Return one row."""
+        return self._records.get(key)
+
+    async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that money stands behind and that are not DONE."""
+        return self._page(after, limit, lambda record: record.stage in _UNFINISHED)
+
+    async def failed(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next FAILED rows."""
+        return self._page(after, limit, lambda record: record.stage is Stage.FAILED)
+
+    async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that cost nothing now and were tried before: FAILED, or PLANNED anew."""
+        return self._page(after, limit, _is_tried)
+
+    async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows of any stage."""
+        return self._page(after, limit, lambda _record: True)
+
+    def _page(self, after: int, limit: int, wanted: Callable[[Record], bool]) -> list[tuple[int, Record]]:
+        rows = ((self._numbers[key], record) for key, record in self._records.items() if wanted(record))
+        return [row for row in rows if row[0] > after][:limit]
+
+    async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
+        """Return the next rows that became DONE, in the order of their ends."""
+        rows = [(number, self._records[key]) for key, number in self._ended.items() if number > order]
+        return rows[:limit]
+
+    async def tally(self) -> Tally:
+        """Return the rows by stage, and their money."""
+        records = self._records.values()
+        counts = {str(stage): sum(record.stage is stage for record in records) for stage in Stage}
+        return Tally(
+            **counts,
+            spent=sum(record.credits or 0 for record in records if record.stage in _SPENT),
+            held=sum((record.credits or 0) * (record.stage in _HELD) + record.sunk for record in records),
+            bytes=sum(record.size or 0 for record in records if record.stage is Stage.DONE),
+            shared=sum(record.shares is not None for record in records if record.stage is Stage.DONE),
+        )
+
+    async def note(self, name: str, value: str | None = None) -> str | None:
+        """Remember a fact about the job, or (without a value) return it."""
+        if value is not None:
+            self._notes[name] = value
+        return self._notes.get(name)

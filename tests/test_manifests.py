@@ -1,0 +1,138 @@
+"""A manifest on its way into a batch: its rows, or the samples of each, checked and read without a list of them."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kling_async.adapters.results import FolderResults
+from kling_async.errors import ManifestError
+from kling_async.manifests import Manifest, ManifestCheck
+from kling_async.rules.identity import content_digest, default_key, written_digest
+from kling_async.types.record import Record, Stage, Trouble
+from kling_async.types.request import ImageToVideo
+
+URL = "https://images.example/cat.png"
+
+
+def written(folder: Path, *rows: dict[str, object], name: str = "shots.jsonl") -> Path:
+    """Write a manifest."""
+    path = folder / name
+    path.write_text("".join(json.dumps({"image": URL, **row}) + "\n" for row in rows))
+    return path
+
+
+async def check(path: Path, samples: int | None = None) -> ManifestCheck:
+    source = Manifest(path, samples=samples)
+    try:
+        return await source.check()
+    finally:
+        source.close()
+
+
+async def requests(path: Path, samples: int | None = None) -> AsyncIterator[ImageToVideo]:
+    source = Manifest(path, samples=samples)
+    try:
+        async for request in source.requests():
+            yield request
+    finally:
+        source.close()
+
+
+async def keys(path: Path, samples: int | None = None) -> list[str | None]:
+    return [request.key async for request in requests(path, samples)]
+
+
+async def test_samples_stand_behind_each_other(tmp_path: Path) -> None:
+    """`KEY.1` to `KEY.N` of each row, in the order of the file; without samples each row is itself."""
+    path = written(tmp_path, {"key": "a"}, {"prompt": "no key"})
+    base = default_key(written_digest(ImageToVideo(URL, "no key")))
+    assert await keys(path, 2) == ["a.1", "a.2", f"{base}.1", f"{base}.2"]
+    assert await keys(path, 1) == ["a.1", f"{base}.1"]
+    assert await keys(path) == ["a", None]
+
+
+async def test_samples_are_counted_before_anything_is_paid(tmp_path: Path) -> None:
+    """Rows and seconds; a row that stands twice is a duplicate in each of its samples."""
+    path = written(tmp_path, {"key": "a"}, {"key": "b", "duration": 10}, {"key": "a"})
+    found = await check(path, 3)
+    assert (found.rows, dict(found.seconds), found.duplicates, found.error_count) == (9, {5: 6, 10: 3}, 3, 0)
+
+
+async def test_a_key_that_a_sample_has_already_is_told(tmp_path: Path) -> None:
+    """A sample that was named by hand, with other content, stands in the way of one that is counted."""
+    path = written(tmp_path, {"key": "a"}, {"key": "a.2", "sample": 2, "prompt": "other"})
+    found = await check(path, 2)
+    assert [(error.line, error.field) for error in found.errors] == [(2, "key")]
+    assert "line 1" in str(found.errors[0])
+
+
+async def test_a_faulty_row_is_told_once(tmp_path: Path) -> None:
+    """Not once for each sample; a key without room for a number by its line."""
+    path = written(tmp_path, {"key": "a", "duration": 7}, {"image": "none.png"}, {"key": "k" * 499}, {"key": "ok"})
+    found = await check(path, 3)
+    assert [(error.line, error.field) for error in found.errors] == [(1, "duration"), (2, "image"), (3, "key")]
+    assert found.rows == 3
+    with pytest.raises(ManifestError):
+        await keys(path, 3)
+
+
+@pytest.mark.parametrize("name", ["shots.csv", "shots.jsonl"])
+async def test_a_column_names_a_sample(tmp_path: Path, name: str) -> None:
+    """Rows of equal content that are to be different videos: a number in the column `sample`, under any key."""
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_text(f"key,image,sample\nx,{URL},2\ny,{URL},\nz,{URL},3.0\n")
+    else:
+        written(tmp_path, {"key": "x", "sample": 2}, {"key": "y", "sample": None}, {"key": "z", "sample": 3})
+    found = [(request.key, request.sample) async for request in requests(path)]
+    assert found == [("x", 2), ("y", None), ("z", 3)]
+    assert [key async for key in _keys_of_samples(path)] == ["x", "y.1", "y.2", "z"]
+
+
+async def _keys_of_samples(path: Path) -> AsyncIterator[str | None]:
+    async for request in requests(path, 2):
+        yield request.key
+
+
+@pytest.mark.parametrize("value", [0, "two", 1.5, True])
+async def test_a_sample_that_is_no_number_is_told(tmp_path: Path, value: object) -> None:
+    """By line and column."""
+    found = await check(written(tmp_path, {"key": "x", "sample": value}))
+    assert [(error.line, error.field) for error in found.errors] == [(1, "sample")]
+
+
+@pytest.mark.parametrize("samples", [None, 1, 5])
+async def test_a_list_of_failures_leads_to_the_same_rows(tmp_path: Path, samples: int | None) -> None:
+    """Samples that failed keep their keys and both digests when the list is run, with `--samples` or without."""
+    path = written(tmp_path, {"key": "a", "prompt": "p"}, {"prompt": "no key"})
+    before = [request async for request in requests(path, 3)]
+    results = FolderResults(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    await results.write_failures(
+        Record(request.key or "", "x.mp4", request, "w", Stage.FAILED, trouble=Trouble("GenerationFailed", "no"))
+        for request in before
+    )
+    await results.aclose()
+    after = [request async for request in requests(tmp_path / "out/failures.jsonl", samples)]
+    assert [request.key for request in after] == [request.key for request in before]
+    assert [written_digest(request) for request in after] == [written_digest(request) for request in before]
+    digests = {"image": "ab"}
+    assert [content_digest(one, digests) for one in after] == [content_digest(one, digests) for one in before]
+
+
+async def test_samples_take_no_memory(tmp_path: Path) -> None:
+    """Each is made as it is read: 20,000 of one row are never there together."""
+    path, count = written(tmp_path, {"key": "a"}), 0
+    tracemalloc.start()
+    try:
+        async for _ in requests(path, 20_000):
+            count += 1
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert count == 20_000
