@@ -2,7 +2,7 @@
 # The tools run in .venv; `make` makes it, mends it, and leaves it alone where nothing has changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs pins clean
+.PHONY: help demo test torture check bench docs pins clean
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -21,9 +21,19 @@ demo: ## Make the example's videos with the simulator, into demo/: no key, no mo
 
 HANG := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true # a test that hangs shows where, and fails
 
+SPREAD := -n auto --maxprocesses 8 --dist loadgroup --max-worker-restart 0 # all cores; ARGS="-n0 --pdb": one process
+
 test: ## Run the tests with their coverage (ARGS="-k name" narrows them)
 	@scripts/setup.sh dev
-	$(BIN)/python -m pytest --cov --cov-report=term $(HANG) $(ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term $(HANG) $(SPREAD) $(ARGS)
+
+ROUNDS ?= 100
+SEEDS ?= 10000
+torture: ## Kill the program again and again, fill its disk, simulate 10,000 jobs: an hour (ROUNDS=9, SEED=7, SEEDS=500)
+	@scripts/setup.sh dev
+	TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest $(ARGS) tests/torture \
+		tests/simulation/test_outage.py
+	$(BIN)/python -m tests.simulation 0 $(SEEDS)
 
 check: lint format types floors tree ## Judge the code without running it (-k: go on after a failure)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -27,11 +29,15 @@ from kling_async.flow.client import KlingClient
 from kling_async.flow.crew import Crew, Start
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.gate import Gate
+from kling_async.flow.journaled import JournaledClient
+from kling_async.flow.ledger import Ledger
+from kling_async.flow.places import Places
 from kling_async.flow.poller import Poller
 from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
+from kling_async.flow.start import Keeper, read_start
 from kling_async.ports import Clock, Journal, Observer, Transport, VideoStore
 from kling_async.rules.admission import Admission, Limits
 from kling_async.rules.links import is_local
@@ -99,7 +105,9 @@ def _core(
             gate.missed(error)
 
     poller = Poller(service, background, settings.polling, pauses=settings.admission, dice=dice, heard=heard)
-    reconciler = Reconciler(service, background, heard=heard, read=gate.log_read)
+    reconciler = Reconciler(
+        service, background, heard=heard, read=gate.log_read, retry_after_cap=settings.admission.retry_after_cap
+    )
     doors: list[Callable[[], Awaitable[None]]] = [images.aclose, transport.aclose]
     return _Core(settings, background, clock, dice, gate, service, poller, reconciler, doors)
 
@@ -121,6 +129,7 @@ def _admission(settings: Settings, *, open_now: int = 0) -> Admission:
 def open_client(
     settings: Settings | None = None,
     *,
+    journal: str | PathLike[str] | Journal | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
     seed: int | None = None,
@@ -131,6 +140,8 @@ def open_client(
     Args:
         settings: All settings. Without them, key, address and the rest come from the environment; the settings file
             is the command line's (`kling_async.configuration.load_settings` reads it).
+        journal: Where it writes down what it buys, so that nothing is bought twice: a file, which is made, held by this
+            client alone and closed with it; or a journal that the caller has opened, and closes. None to keep none.
         transport: The way to the service, HTTP if not given; for tests (`kling_async.testing.ScriptedTransport`).
         clock: The wall's clock; for tests.
         seed: Seed of the jitter; for tests.
@@ -138,32 +149,49 @@ def open_client(
 
     Raises:
         AuthenticationFailed: There is no key.
-        ConfigurationError: A setting is wrong.
+        ConfigurationError: A setting is wrong, or there is a budget and no journal to hold it against; on entering: the
+            journal belongs to another service, or to a bulk job.
+        JournalError: On entering: another client holds the journal, or it cannot be used.
     """
-    core = _core(_settings(settings, flags), inputs=None, transport=transport, clock=clock, seed=seed)
-    stores: dict[Path, tuple[LocalVideoStore, Downloader]] = {}
+    inputs = Path(f"{os.fspath(journal)}.inputs") if isinstance(journal, str | PathLike) else None
+    core = _core(_settings(settings, flags), inputs=inputs, transport=transport, clock=clock, seed=seed)
+    if journal is None and core.settings.money.budget is not None:
+        raise ConfigurationError("a budget needs a journal to hold it against: open_client(journal=PATH), or no budget")
 
-    def place(path: str | PathLike[str]) -> tuple[VideoStore, Downloader, str]:
-        file = Path(path)
-        if file.name in {"", ".."}:
-            raise ConfigurationError(f"{file} names no file")
-        if file.parent not in stores:
-            store = LocalVideoStore(file.parent)
-            core.doors.append(store.aclose)
-            stores[file.parent] = store, core.downloader(store, wait_for_room=False)
-        return *stores[file.parent], file.name
+    def stored(folder: Path) -> VideoStore:
+        store = LocalVideoStore(folder)
+        core.doors.append(store.aclose)
+        return store
 
-    return KlingClient(
-        service=core.service,
-        gate=core.gate,
-        poller=core.poller,
-        reconciler=core.reconciler,
-        background=core.background,
-        clock=core.clock,
-        settings=core.settings,
-        place=place,
-        close=core.close,
-    )
+    crew: dict[str, Any] = {
+        "service": core.service,
+        "gate": core.gate,
+        "poller": core.poller,
+        "reconciler": core.reconciler,
+        "background": core.background,
+        "clock": core.clock,
+        "settings": core.settings,
+        "place": Places(stored, partial(core.downloader, wait_for_room=False)).find,
+        "close": core.close,
+    }
+    if journal is None:
+        return KlingClient(**crew)
+    if isinstance(journal, str | PathLike):
+        return _journaled(core, SqliteJournal(Path(journal)), crew, own=True)
+    return _journaled(core, journal, crew, own=False)
+
+
+def _journaled(core: _Core, book: Journal, crew: dict[str, Any], *, own: bool) -> JournaledClient:
+    """Make a client that keeps a journal; its own is opened and closed with it."""
+    purse = Purse(core.service, book, core.background, settings=core.settings, dice=core.dice)
+
+    async def prepare() -> Start:
+        if own:
+            await book.open()
+            core.doors.append(book.aclose)
+        return await read_start(book, core.settings, core.dice, keeper=Keeper.CLIENT)
+
+    return JournaledClient(Ledger(book, purse, core.service.images, core.clock), prepare=prepare, **crew)
 
 
 def open_batch(
@@ -226,7 +254,7 @@ def open_batch(
         core.doors.extend([store.aclose, results.aclose, book.aclose])
         await store.clean()
         await _prove_writable(store)
-        start = await _read_start(book, core, service_name or core.settings.service.base_url)
+        start = await read_start(book, core.settings, core.dice, keeper=Keeper.BATCH, service_name=service_name)
         tally = await book.tally()
         core.gate.admission = _admission(core.settings, open_now=tally.submitting + tally.uncertain + tally.submitted)
         await purse.open()
@@ -242,22 +270,6 @@ async def _prove_writable(store: LocalVideoStore) -> None:
             pass
     except DownloadError as error:
         raise ConfigurationError(f"the videos' folder cannot be written: {error}") from None
-
-
-async def _read_start(book: Journal, core: _Core, service_name: str) -> Start:
-    """Hold the journal against today's service, and give a new one its id."""
-    known, tally = await book.note("service"), await book.tally()
-    if known is not None and known != service_name and tally.rows > tally.planned + tally.failed:
-        raise ConfigurationError(
-            f"the folder's journal belongs to the service at {known}, not {service_name}: what was bought there cannot "
-            "be asked for here; use that address, or another folder"
-        )
-    if known != service_name:
-        await book.note("service", service_name)
-    journal_id = (
-        await book.note("journal_id") or await book.note("journal_id", f"{core.dice.getrandbits(40):010x}") or ""
-    )
-    return Start(journal_id, hashlib.sha256(core.settings.service.api_key.encode()).hexdigest()[:16])
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:

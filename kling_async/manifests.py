@@ -6,16 +6,17 @@ Reading is `kling_async.adapters.manifest`; here is what a run needs of it.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from attrs import define, evolve, field
 
-from kling_async.adapters.manifest import KeyCheck, Row, check_files, read_manifest
+from kling_async.adapters.disk import describe, make_folder, write_whole
+from kling_async.adapters.manifest import DuplicateKeys, Row, check_files, read_manifest
 from kling_async.errors import InvalidRequest, ManifestError
 from kling_async.rules.identity import samples_of
 from kling_async.rules.limits import check_fields
@@ -27,18 +28,20 @@ SHOWN_ERRORS: Final = 50
 FAILURES: Final = "failures.jsonl"
 """The list of failed rows that a run leaves; run again, its rows are tried again."""
 
+SPOOL: Final = Path(".kling", FAILURES)
+"""The copy of a folder's own list of failures that a run of it reads: the list itself is written anew meanwhile."""
+
 _CHUNK: Final = 500
 """Rows that are read in one thread hop."""
+
+_PIECE: Final = 1024 * 1024
+"""Bytes that are copied at once."""
 
 
 @define
 class ManifestCheck:
     """What is known of a manifest before anything is paid."""
 
-    rows: int = 0
-    """Rows that are right."""
-    seconds: Counter[int] = field(factory=Counter)
-    """How many of them ask for each duration."""
     duplicates: int = 0
     """Rows that stand there more than once."""
     errors: list[ManifestError] = field(factory=list)
@@ -63,6 +66,10 @@ class Manifest:
 
     def __init__(self, path: Path, *, image_checks: bool = True, samples: int | None = None) -> None:
         self.path = path
+        """The file that is read."""
+        self._base = path.absolute().parent
+        if path.parts[-2:] == SPOOL.parts:
+            self._base = self._base.parent
         self._samples = samples
         self._image_checks = image_checks
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kling-manifest")
@@ -72,22 +79,44 @@ class Manifest:
         """Whether this is a run's own list of failures, whose rows are to be tried again."""
         return self.path.name == FAILURES
 
+    async def spool(self, out: Path) -> Path | None:
+        """Read from a copy from now on, if this is the list that a run into the folder writes anew; return the copy.
+
+        Nothing that its owner wrote into it is lost before it was read, and the copy, given as a manifest, goes on.
+
+        Args:
+            out: The folder of the run, which holds it by now.
+
+        Raises:
+            ManifestError: It cannot be copied.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._spool, out)
+
+    def _spool(self, out: Path) -> Path | None:
+        place = out / SPOOL
+        try:
+            if self.path.resolve() != (out / FAILURES).resolve():
+                return None
+            make_folder(place.parent, mode=0o700)
+            with self.path.open("rb") as file:
+                write_whole(place, iter(partial(file.read, _PIECE), b""))
+        except OSError as error:
+            raise ManifestError(f"{self.path} cannot be copied to {place}: {describe(error)}") from error
+        self.path = place
+        return place
+
     async def check(self) -> ManifestCheck:
         """Read every row, and look at the beginning of every image."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._check)
 
     def _check(self) -> ManifestCheck:
-        result, keys = ManifestCheck(), KeyCheck()
-        for row in read_manifest(self.path):
+        result, keys = ManifestCheck(), DuplicateKeys()
+        for row in read_manifest(self.path, base=self._base):
             errors = row.errors or self._faults(row)
             result.note(errors)
             for sample in self._expand(row):
                 clash = keys.seen(sample)
-                told = (clash,) if clash is not None else sample.errors if sample is not row else ()
-                result.note(told)
-                if sample.request is not None and not errors and not told:
-                    result.rows += 1
-                    result.seconds[sample.request.duration] += 1
+                result.note((clash,) if clash is not None else sample.errors if sample is not row else ())
         result.duplicates = keys.duplicates
         return result
 
@@ -115,7 +144,7 @@ class Manifest:
             ManifestError: A row is wrong; `check` tells all of them at once.
         """
         loop = asyncio.get_running_loop()
-        rows = (sample for row in read_manifest(self.path) for sample in self._expand(row))
+        rows = (sample for row in read_manifest(self.path, base=self._base) for sample in self._expand(row))
         while chunk := await loop.run_in_executor(self._threads, lambda: list(islice(rows, _CHUNK))):
             for row in chunk:
                 if row.errors:

@@ -11,16 +11,15 @@ from attrs import evolve
 
 from kling_async.errors import JournalError, KlingError, RequestChanged
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
-from kling_async.rules.lifecycle import PAID_FOR
+from kling_async.rules.lifecycle import HOLDS_SLOT, PAID_FOR
 from kling_async.rules.naming import collision_key, distinct_stem
 from kling_async.types.outcome import Tally
 from kling_async.types.record import Record, Stage
 
 _SPENT = (Stage.RENDERED, Stage.DONE)
-_HELD = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED)
 _UNTOLD = (Stage.SUBMITTING, Stage.UNCERTAIN)
 _KEPT = ("name", "attempt", "client_request_id", "sent_at", "sent_with", "sunk", "former")
-_UNFINISHED = (Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED)
+_UNFINISHED = PAID_FOR - {Stage.DONE}
 
 
 def _is_original(record: Record) -> bool:
@@ -29,7 +28,7 @@ def _is_original(record: Record) -> bool:
 
 
 def _is_tried(record: Record) -> bool:
-    return record.stage is Stage.FAILED or (record.stage is Stage.PLANNED and record.attempt > 0)
+    return record.stage is Stage.FAILED or (record.stage is Stage.PLANNED and (record.attempt > 0 or record.waits))
 
 
 class MemoryJournal:
@@ -89,7 +88,12 @@ class MemoryJournal:
                 generation_id=record.generation_id,
             )
         known = self._records[record.key]
+        record = evolve(record, name=known.name, request=known.request, written=known.written)
+        if known.stage is Stage.DONE and record.stage is not Stage.DONE:
+            raise JournalError(f"row {record.key!r} is done, and cannot become {record.stage} again")
         if known.stage in _UNTOLD and record.stage in _UNTOLD and (known.credits or 0) > (record.credits or 0):
+            record = evolve(record, credits=known.credits)
+        if record.credits is None and known.stage in _UNFINISHED and record.stage in PAID_FOR:
             record = evolve(record, credits=known.credits)
         self._records[record.key] = record
         if record.stage is Stage.DONE:
@@ -105,14 +109,17 @@ class MemoryJournal:
         taken += sum(found.sunk for found in self._records.values())
         if ceiling is not None:
             check_ceiling(record.credits, taken=taken, ceiling=ceiling)
-        known = self._records.get(record.key)
+        known, given_up = self._records.get(record.key), record.fallback
+        before = (Stage.PLANNED, None) if given_up is None else (given_up.stage, given_up.generation_id)
         if known is None or (known.stage, known.attempt, known.written) != (
-            Stage.PLANNED,
+            before[0],
             record.attempt - 1,
             record.written,
         ):
             raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
-        await self.save(evolve(record, sunk=known.sunk, former=known.former))
+        if given_up is not None and known.generation_id != before[1]:
+            raise JournalError(f"row {record.key!r} was submitted by somebody else meanwhile: nothing is bought")
+        self._records[record.key] = evolve(record, name=known.name, request=known.request)
         return None
 
     def _priced(self, record: Record) -> Record:
@@ -129,6 +136,14 @@ class MemoryJournal:
             concerned = (record.request.model, record.request.duration) == (model, duration)
             if concerned and record.stage in _UNTOLD and (record.credits or 0) < credits_:
                 self._records[key] = evolve(record, credits=credits_)
+        await self.fill_price(model, duration, credits_)
+
+    async def fill_price(self, model: str, duration: int, credits_: int) -> None:
+        """Hold a price for the rows that money stands behind and that have none, since nobody had told it."""
+        for key, record in self._records.items():
+            concerned = (record.request.model, record.request.duration) == (model, duration)
+            if concerned and record.stage in _UNFINISHED and record.credits is None:
+                self._records[key] = evolve(record, credits=credits_)
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""
@@ -143,7 +158,7 @@ class MemoryJournal:
         return self._page(after, limit, lambda record: record.stage is Stage.FAILED)
 
     async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
-        """Return the next rows that cost nothing now and were tried before: FAILED, or PLANNED anew."""
+        """Return the next rows that cost nothing now and were tried before: FAILED, PLANNED anew, or waiting."""
         return self._page(after, limit, _is_tried)
 
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
@@ -166,7 +181,7 @@ class MemoryJournal:
         return Tally(
             **counts,
             spent=sum(record.credits or 0 for record in records if record.stage in _SPENT),
-            held=sum((record.credits or 0) * (record.stage in _HELD) + record.sunk for record in records),
+            held=sum((record.credits or 0) * (record.stage in HOLDS_SLOT) + record.sunk for record in records),
             bytes=sum(record.size or 0 for record in records if record.stage is Stage.DONE),
             shared=sum(record.shares is not None for record in records if record.stage is Stage.DONE),
         )

@@ -103,7 +103,8 @@ class Journal(Protocol):
         """Write a record's new state.
 
         Raises:
-            JournalError: It could not be written, or its generation id belongs to another row.
+            JournalError: It could not be written, its generation id belongs to another row, or the row is DONE already
+                and would be so no more.
         """
         ...
 
@@ -113,7 +114,8 @@ class Journal(Protocol):
         Where another row of the same content is bought, or may be, nothing is written: this row shares its generation.
 
         It is written over the PLANNED record of the attempt before, and over nothing else: no row is bought twice at
-        once.
+        once. One with a `fallback` is written over the record that its owner gives up, in the same transaction: what
+        that held stays counted, as sunk.
 
         Where `raise_price` knows a dearer price than the record holds, that one counts and is held.
 
@@ -130,9 +132,22 @@ class Journal(Protocol):
     async def raise_price(self, model: str, duration: int, credits_: int) -> None:
         """Note what the service was seen to hold for a video, and hold no less for those that it has not told yet.
 
-        That is each row of the model and the duration that is SUBMITTING or UNCERTAIN; what is held for it is raised,
-        and no `save` lowers it again while it is one of them. Later intents hold no less, either. A lower price than
-        is noted changes nothing.
+        That is each row of the model and the duration that is SUBMITTING or UNCERTAIN, or of which nobody told a price
+        (see `fill_price`); what is held for it is raised, and no `save` lowers it again while it is one of them. Later
+        intents hold no less, either. A lower price than is noted changes nothing.
+
+        Args:
+            model: The model.
+            duration: Seconds of video.
+            credits_: Whole credits.
+        """
+        ...
+
+    async def fill_price(self, model: str, duration: int, credits_: int) -> None:
+        """Hold a price for the rows that money stands behind and that have none, since nobody had told it.
+
+        That is each row of the model and the duration that is not DONE; no `save` takes it away again while money
+        stands behind the row.
 
         Args:
             model: The model.
@@ -161,7 +176,8 @@ class Journal(Protocol):
     async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that cost nothing now and were tried before, with their numbers, in order.
 
-        They are FAILED, or PLANNED after at least one POST: what a stop left between two tries.
+        They are FAILED; PLANNED after at least one POST, which a stop left between two tries; or PLANNED and waiting
+        for the video of a row of equal content.
         """
         ...
 

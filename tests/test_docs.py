@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import runpy
 import shlex
 import textwrap
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from kling_async.flow.batch import Batch
 from kling_async.flow.client import KlingClient
 from kling_async.types.outcome import BatchReport, Tally
 from kling_async.types.settings import SETTING_NAMES, Settings
+from tests.flow.test_crashes import POINTS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -221,6 +223,48 @@ def test_each_error_has_its_advice_and_no_other() -> None:
     gatherers = {kind.__base__.__name__ for kind in TREE.values() if kind.__base__} - {"ConfigurationError"}
     assert len(told) == len(set(told))
     assert set(told) == set(TREE) - gatherers
+
+
+# ------------------------------------------------------------------ durability
+
+DURABILITY = DOCS / "explanation/durability.md"
+DRAW = "scripts/draw_lifecycle.py"
+
+
+def test_the_life_of_a_row_is_drawn_as_it_is() -> None:
+    """The diagram and the tables of stages and transitions are what the table that runs makes of them."""
+    page = DURABILITY.read_text("utf-8")
+    assert runpy.run_path(str(ROOT / DRAW))["drawn"](page) == page, f"draw it anew: python {DRAW}"
+
+
+def test_a_drawing_that_is_out_of_date_is_seen() -> None:
+    """A transition more, less, or with another end: drawn anew, the page would be another."""
+    page, drawn = DURABILITY.read_text("utf-8"), runpy.run_path(str(ROOT / DRAW))["drawn"]
+    arrow, row = "    RENDERED --> DONE: Stored\n", "| RENDERED | `Stored` | DONE |"
+    assert page.count(arrow) == page.count(row) == 1
+    for wrong in (
+        page.replace(arrow, ""),
+        page.replace(arrow, arrow * 2),
+        page.replace(row, row.replace("DONE", "FAILED")),
+    ):
+        assert wrong != page
+        assert drawn(wrong) == page
+
+
+def test_the_order_of_writes_is_told() -> None:
+    """The steps of the page are those that a test sees a row take, in that order."""
+    table = rows(sections(DURABILITY)["What is written when"])
+    assert tuple(code(cells[0])[0] for cells in table) == STEPS
+
+
+def test_each_crash_is_told_as_it_is_tested() -> None:
+    """Each line of the page is a case of the test that makes the crash: where the row is found, and where it ends."""
+    table = list(rows(sections(DURABILITY)["What each crash leaves"]))
+    told = {code(cells[0])[0]: (cells[2], cells[4]) for cells in table}
+    assert len(told) == len(table)
+    assert list(told.items()) == [
+        (name, (point.found.name if point.found else "", point.ends.name)) for name, point in POINTS.items()
+    ]
 
 
 # ------------------------------------------------------------- code and commands

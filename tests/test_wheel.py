@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one wheel is built for all
+
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 120.0
 """Seconds that one step may take: an index may be slow."""

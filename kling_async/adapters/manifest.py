@@ -56,16 +56,20 @@ class Row:
     """What is wrong, each with its line and column."""
 
 
-def read_manifest(path: Path) -> Iterator[Row]:
+def read_manifest(path: Path, *, base: Path | None = None) -> Iterator[Row]:
     """Read a manifest row by row. The ending tells its kind, and without one its first character.
 
     Paths in it are relative to its folder. Empty cells are absent; columns that are no field are carried; those that
     begin with `_` are left out. What is wrong with a CSV's header comes as a row without a request.
 
+    Args:
+        path: The file.
+        base: Another folder than its own that paths in it are relative to.
+
     Raises:
         ManifestError: The file cannot be read at all, or holds no row.
     """
-    folder = str(path.absolute().parent)
+    folder = str(path.absolute().parent if base is None else base)
     empty = True
     try:
         with path.open("rb") as file:
@@ -90,7 +94,7 @@ def check_files(row: Row) -> tuple[ManifestError, ...]:
     )
 
 
-class KeyCheck:
+class DuplicateKeys:
     """Finds keys that stand twice with different content, in about 20 bytes a row.
 
     A key that stands twice with the same content is no error: it is one row.

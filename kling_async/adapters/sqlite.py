@@ -16,16 +16,18 @@ from attrs import evolve
 
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
-from kling_async.adapters.pointer import agree
+from kling_async.adapters.pointer import check_place, claim, point
 from kling_async.adapters.sqlite_rows import enrolment_of, record_of, state_of
 from kling_async.errors import JournalError, JournalTooNew, KlingError, RequestChanged
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
 from kling_async.rules.lifecycle import PAID_FOR
 from kling_async.rules.naming import collision_key, distinct_stem
 from kling_async.types.outcome import Tally
-from kling_async.types.record import Record
+from kling_async.types.record import Record, Stage
 
 _PACKAGE: Final = "kling_async.adapters"
+_FOLDER: Final = "folder"
+"""The note that names the journal's folder."""
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -45,8 +47,10 @@ class SqliteJournal:
 
     def __init__(self, path: Path, *, folder: Path | None = None, lock: bool = True) -> None:
         self._path = path
-        self._lock = FolderLock(path.with_name(f"{path.name}.lock"), folder or path.parent) if lock else None
-        before = partial(agree, folder, path) if folder is not None else lambda: None
+        self._folder = folder
+        self._locks = lock
+        self._lock: FolderLock | None = None
+        before = partial(check_place, folder, path) if folder is not None else lambda: None
         self._writer = Connection(path, "kling-journal", before=before)
         self._reader = Connection(path, "kling-journal-read")
         self._commits = GroupCommit(self._writer)
@@ -63,11 +67,24 @@ class SqliteJournal:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._sql = _read_statements()
-        if self._lock is not None:
+        if self._locks:
+            real = self._path.resolve()  # one lock, by whatever name the journal is called
+            self._lock = FolderLock(real.with_name(f"{real.name}.lock"), self._folder or self._path.parent)
             self._lock.take()
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         _migrate(connection)
+        if self._folder is not None:
+            self._belong(connection, self._folder)
+
+    def _belong(self, connection: sqlite3.Connection, folder: Path) -> None:
+        """Let the journal and its folder know each other."""
+        row = connection.execute(self._sql["read_note"], (_FOLDER,)).fetchone()
+        noted = None if row is None else str(row["value"])
+        here = claim(folder, self._path, noted)
+        if noted != here:
+            connection.execute(self._sql["write_note"], (_FOLDER, here))
+        point(folder, self._path)
 
     async def aclose(self) -> None:
         """Write what is waiting, and let go."""
@@ -131,11 +148,17 @@ class SqliteJournal:
                 generation_id=values["generation_id"],
             ) from None
         if changed != 1:
-            raise JournalError(f"row {values['key']!r} is not in the journal")
+            known = connection.execute(self._sql["get"], (values["key"],)).fetchone()
+            told = "is not in the journal" if known is None else f"is done, and cannot become {values['stage']} again"
+            raise JournalError(f"row {values['key']!r} {told}")
 
     async def intend(self, record: Record, *, ceiling: int | None) -> str | None:
         """Write a SUBMITTING record, unless its content is bought already or it would pass the ceiling."""
-        values = state_of(record)
+        given_up = record.fallback
+        values = state_of(record) | {
+            "before": Stage.PLANNED if given_up is None else given_up.stage,
+            "given_up": None if given_up is None else given_up.generation_id,
+        }
 
         def work(connection: sqlite3.Connection) -> str | None:
             original = connection.execute(self._sql["original"], values).fetchone()
@@ -170,6 +193,11 @@ class SqliteJournal:
 
         await self._commits.do(work)
 
+    async def fill_price(self, model: str, duration: int, credits_: int) -> None:
+        """Hold a price for the rows that money stands behind and that have none, since nobody had told it."""
+        values = {"model": model, "duration": duration, "credits": credits_}
+        await self._commits.do(lambda connection: connection.execute(self._sql["fill_held"], values).rowcount)
+
     async def get(self, key: str) -> Record | None:
         """Return one row."""
         rows = await self._read("get", key)
@@ -184,7 +212,7 @@ class SqliteJournal:
         return [(row["seq"], record_of(row)) for row in await self._read("failed", after, limit)]
 
     async def again(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
-        """Return the next rows that cost nothing now and were tried before: FAILED, or PLANNED anew."""
+        """Return the next rows that cost nothing now and were tried before: FAILED, PLANNED anew, or waiting."""
         return [(row["seq"], record_of(row)) for row in await self._read("again", after, limit)]
 
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:

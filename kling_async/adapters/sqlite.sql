@@ -1,4 +1,5 @@
--- The journal's statements, by name. Every value is a parameter.
+-- The journal's statements, by name. Every value is a parameter. What is looked for among the rows that were begun and are
+-- not done repeats the condition of their index word for word: without it, SQLite reads all rows.
 
 -- name: insert
 INSERT INTO row (key, name, name_fold, request, written, stage)
@@ -24,37 +25,52 @@ LIMIT 1
 -- name: intend
 UPDATE row SET stage = 'submitting', content = :content, attempt = :attempt, client_request_id = :client_request_id,
     sent_at = :sent_at, sent_with = :sent_with, generation_id = NULL, shares = NULL, credits = :credits, trouble_kind = NULL,
-    trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
-WHERE key = :key AND stage = 'planned' AND attempt = :attempt - 1 AND written = :written
+    trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL, sunk = :sunk, former = :former, fallback = :fallback
+WHERE key = :key AND stage = :before AND attempt = :attempt - 1 AND written = :written
+    AND (:before = 'planned' OR generation_id IS :given_up)
 
 -- name: raise_held
 UPDATE row SET credits = :credits
-WHERE stage IN ('submitting', 'uncertain', 'submitted', 'rendered') -- as its index says
-    AND stage IN ('submitting', 'uncertain') AND coalesce(credits, 0) < :credits
+WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
+    AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
+    AND (credits IS NULL OR (stage IN ('submitting', 'uncertain') AND credits < :credits))
     AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
+
+-- name: fill_held
+UPDATE row SET credits = :credits
+WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
+    AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
+    AND credits IS NULL AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
 
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
     sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, shares = :shares,
     credits = CASE WHEN stage IN ('submitting', 'uncertain') AND :stage IN ('submitting', 'uncertain')
-        AND credits > coalesce(:credits, 0) THEN credits ELSE :credits END,
+        AND credits > coalesce(:credits, 0) THEN credits
+        WHEN :credits IS NULL AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
+        AND :stage IN ('submitting', 'uncertain', 'submitted', 'rendered', 'done') THEN credits ELSE :credits END,
     trouble_kind = :trouble_kind, trouble_message = :trouble_message, size = :size, sha256 = :sha256,
-    seconds = :seconds, sunk = :sunk, former = :former, done_order = CASE WHEN :stage = 'done'
+    seconds = :seconds, sunk = :sunk, former = :former, fallback = :fallback, done_order = CASE WHEN :stage = 'done'
         THEN coalesce(done_order, (SELECT coalesce(max(done_order), 0) + 1 FROM row WHERE done_order IS NOT NULL)) ELSE done_order END
-WHERE key = :key
+WHERE key = :key AND (stage <> 'done' OR :stage = 'done')
 
 -- name: get
 SELECT * FROM row WHERE key = ?
 
 -- name: unfinished
 SELECT * FROM row
-WHERE stage IN ('submitting', 'uncertain', 'submitted', 'rendered') AND seq > ? ORDER BY seq LIMIT ?
+WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
+    AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered') AND seq > ? ORDER BY seq LIMIT ?
 
 -- name: failed
-SELECT * FROM row WHERE stage = 'failed' AND seq > ? ORDER BY seq LIMIT ?
+SELECT * FROM row
+WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
+    AND stage = 'failed' AND seq > ? ORDER BY seq LIMIT ?
 
 -- name: again
-SELECT * FROM row WHERE (stage = 'failed' OR (stage = 'planned' AND attempt > 0)) AND seq > ? ORDER BY seq LIMIT ?
+SELECT * FROM row
+WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
+    AND stage IN ('failed', 'planned') AND seq > ? ORDER BY seq LIMIT ?
 
 -- name: rows
 SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?

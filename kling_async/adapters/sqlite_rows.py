@@ -9,9 +9,11 @@ import json
 import sqlite3
 from typing import Any, Final
 
+from attrs import asdict
+
 from kling_async.rules.identity import from_document, to_document
 from kling_async.rules.naming import collision_key
-from kling_async.types.record import Record, Stage, Trouble
+from kling_async.types.record import Record, Stage, Standing, Trouble
 
 _STATE: Final = (
     "key",
@@ -49,7 +51,8 @@ def state_of(record: Record) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in _STATE}
     return values | {
         "stage": str(record.stage),
-        "former": json.dumps(record.former),
+        "former": json.dumps(record.former) if record.former else "[]",  # nearly always, and thirty times as fast
+        "fallback": json.dumps(asdict(record.fallback)) if record.fallback else None,
         "trouble_kind": trouble.kind if trouble else None,
         "trouble_message": trouble.message if trouble else None,
     }
@@ -62,6 +65,20 @@ def record_of(row: sqlite3.Row) -> Record:
         request=from_document(json.loads(row["request"])),
         stage=Stage(row["stage"]),
         former=tuple(json.loads(row["former"])),
+        fallback=_standing_of(json.loads(row["fallback"])) if row["fallback"] else None,
         trouble=Trouble(row["trouble_kind"], row["trouble_message"]) if row["trouble_kind"] else None,
         **{name: row[name] for name in _STATE},
+    )
+
+
+def _standing_of(document: dict[str, Any]) -> Standing:
+    trouble, fallback = document["trouble"], document["fallback"]
+    return Standing(
+        **document
+        | {
+            "stage": Stage(document["stage"]),
+            "trouble": Trouble(**trouble) if trouble else None,
+            "former": tuple(document["former"]),
+            "fallback": _standing_of(fallback) if fallback else None,
+        }
     )

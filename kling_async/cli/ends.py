@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 import click
@@ -142,8 +143,9 @@ def run_loop(
         as_json: Whether a document was asked for.
         stopped: Tells of a stop by a signal, in place of the document that an error would be.
     """
+    signals = _Signals()
     try:
-        return asyncio.run(_guarded(work))
+        return asyncio.run(_guarded(work, signals))
     except KlingError as error:
         return complain(error, as_json=as_json)
     except Stopped as stop:
@@ -154,28 +156,50 @@ def run_loop(
         return stop.code
 
 
-async def _guarded(work: Callable[[], Awaitable[int]]) -> int:
-    task, received = asyncio.current_task(), list[int]()
-    loop = asyncio.get_running_loop()
+class _Signals:
+    """Hears signals until the process is gone, and not only while the loop lives: the exit code is theirs."""
 
-    def stop(number: int) -> None:
-        if received:
-            sys.stderr.flush()
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        """The signals so far."""
+        self._stop: Callable[[], object] | None = None
+        if sys.platform != "win32":
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._hear)
+
+    @contextlib.contextmanager
+    def first_stops(self, work: asyncio.Task[object]) -> Iterator[None]:
+        """Let the first signal cancel work; without work it ends the process, as the second does."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            say("\nstopping: what is out is written down (once more to stop at once)")
+            work.cancel()
+
+        self._stop = partial(loop.call_soon_threadsafe, stop)
+        try:
+            yield
+        finally:
+            self._stop = None
+
+    def _hear(self, number: int, _frame: object) -> None:
+        if self.received or self._stop is None:
             os._exit(128 + number)
-        received.append(number)
-        say("\nstopping: what is out is written down (once more to stop at once)")
-        if task is not None:
-            task.cancel()
+        self.received.append(number)
+        self._stop()
 
-    if sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-    try:
-        return await work()
-    except asyncio.CancelledError:
-        if received:
-            raise Stopped(received[0]) from None
-        raise
+
+async def _guarded(work: Callable[[], Awaitable[int]], signals: _Signals) -> int:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a command's work needs a task")
+    with signals.first_stops(task):
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if signals.received:
+                raise Stopped(signals.received[0]) from None
+            raise
 
 
 def log_to_stderr(*, verbose: bool) -> None:

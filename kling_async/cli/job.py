@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +29,13 @@ from kling_async.cli.ends import (
 )
 from kling_async.cli.options import read_flags
 from kling_async.cli.plan import Plan, may_spend
-from kling_async.errors import ConfigurationError, KlingError
+from kling_async.errors import BudgetExceeded, ConfigurationError, JournalError, KlingError
 from kling_async.types.outcome import BatchReport, Tally, usd
+from kling_async.types.record import Stage
 
 if TYPE_CHECKING:
     from kling_async.cli.progress import Progress
     from kling_async.flow.batch import Batch
-    from kling_async.types.record import Stage
     from kling_async.types.settings import Settings
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -72,6 +74,10 @@ class Stand:
     """The rows as they stand, once the journal is open."""
     concluded: bool = False
     """Whether the end was told already."""
+    broken: bool = False
+    """Whether the journal failed in the midst of the work."""
+    instead: tuple[Path, Path] | None = None
+    """What stood for the manifest, and what stands for it in the command that goes on; None for the same."""
 
 
 def job_flags(command: Callable[..., int]) -> Callable[..., int]:
@@ -100,11 +106,39 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
         return complain(error, as_json=as_json)
     own = {name: given.pop(name) for name in ("dry_run", "yes", "simulate", "quiet")}
     job, stand = Job(as_json=as_json, settings=settings, **own), Stand()
-    return run_loop(
+    code = run_loop(
         partial(work, job=job, stand=stand, **given),
         as_json=as_json,
         stopped=partial(_tell_stop, stand, as_json=as_json),
     )
+    if stand.broken:
+        say(f"what was bought is not lost; go on with:\n  {same_command(stand)}")
+    return code
+
+
+@asynccontextmanager
+async def opened(out: Path, journal: Path | None, *, job: Job, stand: Stand) -> AsyncIterator[tuple[Batch, Progress]]:
+    """Open the folder's batch, beside the simulator if asked; whoever leaves the block has told the end.
+
+    Raises:
+        KlingError: As `open_batch`.
+    """
+    from kling_async.assembly import open_batch
+    from kling_async.cli.progress import Progress
+    from kling_async.cli.simulated import NAME, simulated
+
+    async with simulated(on=job.simulate) as beside:
+        progress = Progress(quiet=job.quiet)
+        async with open_batch(
+            out,
+            settings=job.settings.updated(**beside.settings),
+            journal=journal,
+            observers=[progress],
+            service_name=NAME if job.simulate else None,
+        ) as batch:
+            beside.take_over([record async for record in batch.unfinished()])
+            yield batch, progress
+            stand.concluded = True
 
 
 def _tell_stop(stand: Stand, stop: Stopped, *, as_json: bool) -> None:
@@ -117,7 +151,7 @@ def _tell_stop(stand: Stand, stop: Stopped, *, as_json: bool) -> None:
     else:
         tally = stand.report.tally
         say(f"stopped: {tally.done} of {tally.rows} rows done, {tally.pending + tally.uncertain} left; go on with:")
-    say(f"  {same_command()}")
+    say(f"  {same_command(stand)}")
 
 
 async def spend(  # what a job knows by then, each by name
@@ -149,16 +183,22 @@ async def spend(  # what a job knows by then, each by name
         return OK
     if not await may_spend(plan, budget=job.settings.money.budget, yes=job.yes):
         raise ConfigurationError("nothing was bought, as you said; --budget USD or --yes answers beforehand")
-    progress.start(_without(await batch.tally(), idle))
+    tally = await batch.tally()
+    progress.start(_without(tally, idle))
     try:
         report = await work()
+    except JournalError:
+        stand.broken = True
+        raise
     except asyncio.CancelledError:
         report = await batch.report()
         stand.report = evolve(report, tally=_without(report.tally, idle))
         raise
     finally:
         progress.stop()
-    return conclude(evolve(report, tally=_without(report.tally, idle)), job=job)
+    enough = None if plan.price is None else usd(tally.spent + tally.held) + plan.price
+    report = evolve(report, tally=_without(report.tally, idle))
+    return conclude(report, enough=enough, aside=idle[Stage.UNCERTAIN], stand=stand, job=job)
 
 
 def _without(tally: Tally, idle: Counter[Stage]) -> Tally:
@@ -167,31 +207,49 @@ def _without(tally: Tally, idle: Counter[Stage]) -> Tally:
     return evolve(tally, **left)
 
 
-def conclude(report: BatchReport, *, job: Job) -> int:
-    """Print the summary and return the exit code."""
+def conclude(report: BatchReport, *, enough: float | None, aside: int, stand: Stand, job: Job) -> int:
+    """Print the summary and return the exit code.
+
+    Args:
+        report: How it ended.
+        enough: The budget in USD that would do for all that was planned; None where no price is known.
+        aside: Uncertain rows that were not chosen.
+        stand: What is given for the manifest in the command that goes on.
+        job: What was asked for.
+    """
     tally, summary = report.tally, report.summary()
     if job.as_json:
         show(summary)
     elif not job.quiet:
-        say(_in_words(report))
+        say(_in_words(report, aside))
     if report.stopped is not None:
         complain(report.stopped)
         still = tally.submitting + tally.submitted + tally.rendered + tally.uncertain
         say(f"{still} bought rows are still open" if still else "what was open was brought to its end")
-        say(f"go on with:\n  {same_command()}")
+        budget = job.settings.money.budget
+        if isinstance(report.stopped, BudgetExceeded) and enough is not None and budget is not None and enough > budget:
+            say(f"go on with a budget for all rows:\n  {same_command(stand, budget=enough)}")
+        else:
+            say(f"go on with:\n  {same_command(stand)}")
         return code_of(report.stopped)
     return ROWS_FAILED if tally.failed or tally.uncertain or tally.pending else OK
 
 
-def _in_words(report: BatchReport) -> str:
+def _in_words(report: BatchReport, aside: int) -> str:
     tally, out = report.tally, report.out
     if not report.submits and not report.fresh and tally.done == tally.rows:
+        if aside:
+            again = shlex.join(["kling-async", "retry", str(out), "--uncertain"])
+            return f"nothing to do: {tally.done} of {tally.done + aside} rows are done; `{again}` looks for the others"
         return f"nothing to do: all {tally.rows} rows are done, their videos in {out / 'videos'}"
     lines = [f"{tally.done} of {tally.rows} rows have their video ({report.fresh} new) in {out / 'videos'}"]
     if tally.failed or tally.uncertain or tally.pending:
-        failed, again = out / "failures.jsonl", shlex.join(["kling-async", "retry", str(out)])
-        lines.append(f"{tally.failed} failed, {tally.uncertain} uncertain, {tally.pending} pending: see {failed}")
-        lines.append(f"`{again}` tries again what failed or was set aside, and says beforehand what it buys")
+        failures, again = out / "failures.jsonl", shlex.join(["kling-async", "retry", str(out)])
+        listed = failures.exists()
+        told = f": see {failures}" if listed else ""
+        lines.append(f"{tally.failed} failed, {tally.uncertain} uncertain, {tally.pending} pending{told}")
+        if listed:
+            lines.append(f"`{again}` tries again what failed or was set aside, and says beforehand what it buys")
     money = report.summary()
     lines.append(
         f"{money['spent_usd']:.2f} USD spent, {money['held_usd']:.2f} held; "
@@ -204,6 +262,15 @@ def _in_words(report: BatchReport) -> str:
     return "\n".join(lines)
 
 
-def same_command() -> str:
-    """Return the command that goes on: the same again."""
-    return shlex.join(["kling-async", *sys.argv[1:]])
+def same_command(stand: Stand, *, budget: float | None = None) -> str:
+    """Return the command that goes on: the same again, or with another budget in USD, or with a manifest's copy."""
+    words = sys.argv[1:]
+    if stand.instead is not None:
+        before, now = stand.instead
+        words = [str(now) if Path(word) == before else word for word in words]
+    if budget is not None:
+        given = [at for at, word in enumerate(words) if word == "--budget" or word.startswith("--budget=")]
+        for at in reversed(given):
+            del words[at : at + (2 if words[at] == "--budget" else 1)]
+        words += ["--budget", f"{math.ceil(round(budget * 100, 4)) / 100:.2f}"]
+    return shlex.join(["kling-async", *words])

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kling_async.cli.ends import complain, say
-from kling_async.cli.job import Job, Stand, begin, job_flags, spend
+from kling_async.cli.job import Job, Stand, begin, job_flags, opened, spend
 from kling_async.cli.options import setting_flags
-from kling_async.cli.plan import make_retry_plan
-from kling_async.cli.progress import Progress
-from kling_async.cli.simulated import NAME, simulated
+from kling_async.cli.plan import make_plan
 from kling_async.errors import KlingError
 
 if TYPE_CHECKING:
+    from kling_async.cli.progress import Progress
     from kling_async.flow.batch import Batch
     from kling_async.flow.retries import Retry
 
@@ -62,24 +61,11 @@ async def _retry(  # the flags, each by name
     job: Job,
     stand: Stand,
 ) -> int:
-    from kling_async.assembly import open_batch
     from kling_async.flow.retries import Retry
 
     retry = Retry(uncertain=uncertain, buy_again=buy_again, keys=keys, errors=errors)
-    async with simulated(on=job.simulate) as beside:
-        settings = job.settings.updated(**beside.settings)
-        progress = Progress(quiet=job.quiet)
-        async with open_batch(
-            out,
-            settings=settings,
-            journal=journal,
-            observers=[progress],
-            service_name=NAME if job.simulate else None,
-        ) as batch:
-            beside.take_over([record async for record in batch.unfinished()])
-            code = await _spend(batch, retry, progress, stand, job=job)
-            stand.concluded = True
-            return code
+    async with opened(out, journal, job=job, stand=stand) as (batch, progress):
+        return await _spend(batch, retry, progress, stand, job=job)
 
 
 async def _spend(batch: Batch, retry: Retry, progress: Progress, stand: Stand, *, job: Job) -> int:
@@ -87,8 +73,8 @@ async def _spend(batch: Batch, retry: Retry, progress: Progress, stand: Stand, *
     if not job.quiet:
         for key, reason in choice.passed_over.items():
             say(f"row {key!r} is not tried again: it {reason}")
-    plan = await make_retry_plan(batch, retry, choice, in_flight=job.settings.admission.max_in_flight)
-    plan.warn()
+    plan = await make_plan(batch, choice, in_flight=job.settings.admission.max_in_flight)
+    plan.warn(buy_again=retry.buy_again)
     idle = choice.left(await batch.tally())
     work = partial(batch.run, retry)
     return await spend(batch, work, plan, idle=idle, progress=progress, stand=stand, job=job)

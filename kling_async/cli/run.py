@@ -11,16 +11,16 @@ import click
 from attrs import define, field
 
 from kling_async.cli.ends import USAGE, error_document, say, show
-from kling_async.cli.job import Job, Stand, begin, job_flags, spend
+from kling_async.cli.job import Job, Stand, begin, job_flags, opened, spend
 from kling_async.cli.options import setting_flags
 from kling_async.cli.plan import make_plan
-from kling_async.cli.progress import Progress
-from kling_async.cli.simulated import NAME, simulated
 from kling_async.errors import KlingError, ManifestError
 from kling_async.types.record import Record, Stage
 
 if TYPE_CHECKING:
+    from kling_async.cli.progress import Progress
     from kling_async.flow.batch import Batch
+    from kling_async.flow.retries import Choice
     from kling_async.manifests import Manifest, ManifestCheck
 
 
@@ -58,43 +58,34 @@ async def _run(  # the flags, each by name
     job: Job,
     stand: Stand,
 ) -> int:
-    from kling_async.assembly import open_batch
     from kling_async.manifests import Manifest
 
-    async with simulated(on=job.simulate) as beside:
-        settings = job.settings.updated(**beside.settings)
-        source = Manifest(manifest, image_checks=settings.checks.image_checks, samples=samples)
-        try:
-            check = await source.check()
-            if check.error_count:
-                return _show_errors(manifest, check, as_json=job.as_json)
-            progress = Progress(quiet=job.quiet)
-            async with open_batch(
-                out,
-                settings=settings,
-                journal=journal,
-                observers=[progress],
-                service_name=NAME if job.simulate else None,
-            ) as batch:
-                beside.take_over([record async for record in batch.unfinished()])
-                code = await _spend(batch, source, progress, stand, twice=bool(check.duplicates), job=job)
-                stand.concluded = True
-                return code
-        finally:
-            source.close()
+    source = Manifest(manifest, image_checks=job.settings.checks.image_checks, samples=samples)
+    try:
+        check = await source.check()
+        if check.error_count:
+            return _show_errors(manifest, check, as_json=job.as_json)
+        async with opened(out, journal, job=job, stand=stand) as (batch, progress):
+            if (copy := await source.spool(out)) is not None:
+                stand.instead = manifest, copy
+            return await _spend(batch, source, progress, stand, twice=bool(check.duplicates), job=job)
+    finally:
+        source.close()
 
 
 async def _spend(  # what a run knows by then
     batch: Batch, source: Manifest, progress: Progress, stand: Stand, *, twice: bool, job: Job
 ) -> int:
-    enrolled = await _enrol(batch, source, twice=twice)
+    resubmit = job.settings.uncertain.on_uncertain == "resubmit"
+    enrolled = await _enrol(batch, source, twice=twice, resubmit=resubmit)
     if enrolled.refused:
         return _show_refused(enrolled.refused, as_json=job.as_json)
     # Rows of an earlier manifest that cost nothing and stand in this one no more are nobody's business here.
     tally = await batch.tally()
     idle = Counter({Stage.PLANNED: tally.planned - enrolled.planned, Stage.FAILED: tally.failed - enrolled.failed})
     in_flight = job.settings.admission.max_in_flight
-    plan = await make_plan(batch, rows=enrolled.rows, new=enrolled.new, in_flight=in_flight)
+    plan = await make_plan(batch, enrolled.choice, rows=enrolled.rows, in_flight=in_flight)
+    plan.warn()
     work = partial(batch.run, source.requests(), retry_failed=source.is_failures)
     return await spend(batch, work, plan, idle=idle, progress=progress, stand=stand, job=job)
 
@@ -103,16 +94,24 @@ async def _spend(  # what a run knows by then
 class _Enrolled:
     """What the journal says of a manifest's rows."""
 
+    choice: Choice
+    """What is done for which rows."""
     rows: int = 0
+    """All rows."""
     planned: int = 0
+    """Rows that are PLANNED."""
     failed: int = 0
-    new: Counter[tuple[str, int]] = field(factory=Counter)
+    """Rows that failed before."""
     refused: list[KlingError] = field(factory=list)
+    """Rows that are not taken in, each with the reason."""
 
 
-async def _enrol(batch: Batch, source: Manifest, *, twice: bool) -> _Enrolled:
+async def _enrol(batch: Batch, source: Manifest, *, twice: bool, resubmit: bool) -> _Enrolled:
     """Take all rows into the journal; where some stand twice, each is one row."""
-    found, seen = _Enrolled(), set[int]()
+    from kling_async.flow.crew import Instruction
+    from kling_async.flow.retries import Choice
+
+    found, seen = _Enrolled(Choice()), set[int]()
     async for chunk in source.chunks():
         for record in await batch.enrol(chunk):
             if not isinstance(record, Record):
@@ -125,8 +124,10 @@ async def _enrol(batch: Batch, source: Manifest, *, twice: bool) -> _Enrolled:
             found.rows += 1
             found.planned += record.stage is Stage.PLANNED
             found.failed += record.stage is Stage.FAILED
-            if record.stage is Stage.PLANNED or (record.stage is Stage.FAILED and source.is_failures):
-                found.new[record.request.model, record.request.duration] += 1
+            if record.stage is Stage.DONE or (record.stage is Stage.FAILED and not source.is_failures):
+                continue
+            lost = record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}
+            found.choice.note(record, Instruction.BUY_AGAIN if lost and resubmit else Instruction.GO_ON)
     return found
 
 

@@ -1,39 +1,59 @@
 """Asks for rows that were set aside: once at each start, and before one is bought again by its owner's word.
 
-A video that the service has finished meanwhile is fetched, never bought again. This room must never buy; it gives up a
-generation only where its owner said so, and the service itself answered that the video is not there.
+A video that the service has finished meanwhile is fetched, never bought again. This room must never buy, nor take
+trouble of the network, of the disk or of the service for word that there is no video: it is gone only where the service
+says so again and again, or where the file host refuses one fresh link after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
+import re
 from typing import Final
 
 from kling_async.errors import (
     AuthenticationFailed,
-    BudgetExceeded,
     GenerationFailed,
     GenerationOverdue,
-    InvalidRequest,
     KlingError,
+    LinkExpired,
+    NotAVideo,
     NotFound,
 )
-from kling_async.flow.crew import Crew, Scribe, Slot, generation_id_of
-from kling_async.rules.budget import check_ceiling
+from kling_async.flow.crew import Crew, Scribe, generation_id_of
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo
-from kling_async.types.record import Failed, Record, Rendered, Resubmitted, Retried, Stage, Trouble
+from kling_async.types.record import Failed, Record, Rendered, Retried, Stage, Trouble
 
 logger = logging.getLogger(__name__)
 
-_PAUSES: Final = (2.0, 10.0, None)
-"""Seconds after an answer that tells nothing, before the question is put again; after the last one it is not."""
+_PAUSES: Final = (2.0, 10.0, 30.0, 30.0, 30.0, None)
+"""Seconds after an answer that settles nothing, before the question is put again; after the last one it is not."""
+
+_DENIALS: Final = 3
+"""Answers that there is no such generation, or no link to its video, before that is believed."""
+
+_FRESH_LINKS: Final = 2
+"""Fresh links that a file host must have refused, after the first one, before a video is taken for gone."""
+
+_TOO_LARGE: Final = re.compile(r"the file has (more than )?\d+ bytes")
+"""How the downloader speaks of a file that is larger than may be taken: that is no word of what is in it."""
 
 _NO_ANSWER: Final = frozenset({"", "unknown"})
 """What the service says where it cannot tell for the moment."""
 
-_GONE: Final = frozenset({"LinkExpired", "NotAVideo", "Truncated", "NotFound", "GenerationOverdue", "GenerationFailed"})
-"""Troubles of a fetch that say that the file host has no whole video; not those of the disk, or of the way there."""
+_COMPLETED: Final = frozenset({"completed", "succeeded"})
+"""What it says of a finished generation; without a usable link that is no answer yet, or for ever."""
+
+
+class Denial(enum.Enum):
+    """Why there is nothing to fetch, by the service's own word."""
+
+    GONE = "gone"
+    """It does not know the generation, or has no link to its video, however often it is asked; or it failed."""
+    UNFINISHED = "unfinished"
+    """It is still on its way."""
 
 
 class Asker:
@@ -73,94 +93,82 @@ class Asker:
             generation_id=record.generation_id,
         )
 
-    async def settle(self, record: Record, slot: Slot) -> tuple[Record, RemoteVideo | None]:
-        """Ask for a row that its owner wants bought again, and give it up where the service has no video of it.
+    async def settle(self, record: Record) -> tuple[Record, RemoteVideo | None, Denial | None]:
+        """Ask for a row that its owner wants bought again.
 
         Args:
             record: SUBMITTED or RENDERED, and set aside.
-            slot: Is taken before the row is given up: one that cannot be bought now stays what it is.
 
         Returns:
-            The record: RENDERED with its video to fetch, PLANNED to be bought, or as it was.
+            The record: RENDERED with its video to fetch; PLANNED, where its generation failed, which was free; or as it
+            was. And why it may be bought again; None where it may not.
 
         Raises:
             AuthenticationFailed: The key is refused.
         """
-        answer = await self._ask(record)
-        if answer is None:
-            return record, None
+        answer = await self.ask(record)
         if isinstance(answer, Generation) and answer.status is GenerationStatus.COMPLETED:
             logger.info("%s: its generation is finished meanwhile: it is fetched", record.key)
             found = Retried() if record.stage is Stage.RENDERED else Rendered(answer.usage.credits)
-            return await self._scribe.move(record, found), answer.video
-        if isinstance(answer, Generation) and answer.status is GenerationStatus.FAILED:
+            return await self._scribe.move(record, found), answer.video, None
+        if isinstance(answer, Generation):
             trouble = Trouble(GenerationFailed.__name__, answer.failure or "the service gave no reason")
             failed = await self._scribe.move(record, Failed(trouble))
             if failed.stage is Stage.FAILED:
-                return await self._scribe.move(failed, Retried()), None
-        return await self.give_up(record, slot), None
+                return await self._scribe.move(failed, Retried()), None, None
+            if failed is record:
+                return record, None, Denial.GONE
+            if failed.stage is Stage.UNCERTAIN:
+                return failed, None, None
+            return await self.settle(failed)  # it had replaced another one, which is asked for in its turn
+        if answer is Denial.UNFINISHED and record.stage is Stage.RENDERED:
+            answer = None  # it was finished before: this tells of the service, not of the video
+        if answer is None:
+            logger.warning("%s: it is not bought again: the service does not say that there is no video", record.key)
+        return record, None, answer
 
-    async def give_up(self, record: Record, slot: Slot) -> Record:
-        """Give a row's generation up, by its owner's word, as soon as another one can be bought.
-
-        Where none can, the row stays what it is.
-        """
-        if not await self.can_buy(record, slot):
-            return record
-        logger.warning("%s: generation %s is given up, and bought again, as asked", record.key, record.generation_id)
-        return await self._scribe.move(record, Resubmitted())
-
-    async def can_buy(self, record: Record, slot: Slot) -> bool:
-        """Wait for a slot for what is bought in place of a row's generation; tell whether it came, and is paid for.
-
-        A row that is given up in vain would have lost what stands behind it. That the budget is never passed is the
-        journal's affair all the same: of several rows that see room for one, one is bought.
-        """
-        gate, purse, request = self._crew.gate, self._crew.purse, record.request
-        try:
-            await slot.enter()
-        except KlingError as error:
-            if error is not gate.closed:
-                raise
-            return False
-        if purse.ceiling is None:
-            return True
-        await purse.learn(request.model)
-        tally = await self._crew.journal.tally()
-        price = purse.hold(request.model, request.duration)
-        try:
-            check_ceiling(price, taken=tally.spent + tally.held, ceiling=purse.ceiling)
-        except (BudgetExceeded, InvalidRequest) as error:
-            if isinstance(error, BudgetExceeded):
-                gate.close(error)
-                gate.turned_away = True
-            slot.release()
-            gate.landed()
-            return False
-        return True
-
-    async def _ask(self, record: Record) -> Generation | NotFound | None:
-        """Return what the service says of a row; None where it does not say whether the video is there."""
-        answer: Generation | NotFound | None = None
+    async def ask(self, record: Record) -> Generation | Denial | None:
+        """Return a generation that has ended, or why there is none; None where the service does not settle it."""
+        denials = 0
         for pause in _PAUSES:
             try:
-                answer = await self._crew.service.retrieve(generation_id_of(record))
-            except NotFound as error:
-                answer = error
+                generation = await self._crew.service.retrieve(generation_id_of(record))
+            except NotFound:
+                denials += 1
             except KlingError as error:
                 if isinstance(error, AuthenticationFailed) and await self._crew.poller.key_check.is_refused():
                     raise
-                answer = None
                 logger.info("%s: it cannot be asked for: %s", record.key, error)
-            if isinstance(answer, Generation):
-                if answer.status is not GenerationStatus.UNKNOWN or answer.raw_status.lower() not in _NO_ANSWER:
-                    return answer
-                answer = None
+            else:
+                if generation.status in {GenerationStatus.COMPLETED, GenerationStatus.FAILED}:
+                    return generation
+                word = generation.raw_status.lower()
+                known = generation.status is not GenerationStatus.UNKNOWN
+                if known or word not in _NO_ANSWER | _COMPLETED:
+                    return Denial.UNFINISHED
+                denials += word in _COMPLETED
+            if denials >= _DENIALS:
+                return Denial.GONE
             if pause is not None:
                 await asyncio.sleep(pause)
-        return answer
+        return None
 
+    async def is_gone(self, record: Record, error: KlingError, *, fresh_links: int) -> bool:
+        """Tell whether a fetch that failed just now found out that there is no whole video to be had.
 
-def is_gone(record: Record) -> bool:
-    """Tell whether the last fetch of a row found out that there is no whole video to fetch."""
-    return record.stage is Stage.RENDERED and record.trouble is not None and record.trouble.kind in _GONE
+        Args:
+            record: RENDERED, and set aside for the error.
+            error: What ended the fetch.
+            fresh_links: How many the service gave meanwhile.
+
+        Raises:
+            AuthenticationFailed: The key is refused.
+        """
+        if isinstance(error, LinkExpired) or (isinstance(error, NotAVideo) and _TOO_LARGE.match(str(error)) is None):
+            return fresh_links >= _FRESH_LINKS
+        if isinstance(error, NotFound | GenerationOverdue | GenerationFailed):
+            answer = await self.ask(record)  # it was asked for a link
+            return answer is Denial.GONE or (
+                isinstance(answer, Generation) and answer.status is GenerationStatus.FAILED
+            )
+        return False

@@ -21,7 +21,7 @@ from attrs import evolve
 
 from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailable
 from kling_async.flow.buyer import Buyer
-from kling_async.flow.crew import Crew, Scribe, Start, Word
+from kling_async.flow.crew import Crew, Instruction, Scribe, Start
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
 from kling_async.flow.rows import Closed, Rows
@@ -218,7 +218,6 @@ class Batch:
     async def _serve(
         self, requests: Requests | Retry, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool
     ) -> None:
-        retry = requests if isinstance(requests, Retry) else None
         self._crew.gate.begin()
         self._crew.flight.clear()
         rows = Rows(self._crew, self._walker, send)
@@ -228,10 +227,11 @@ class Batch:
             around.start_soon(self._secretary.keep)
             try:
                 async with anyio.create_task_group() as group:
-                    await take_up(self._crew, rows, group, retry)
                     if isinstance(requests, Retry):
+                        await take_up(self._crew, rows, group, requests)
                         await self._until_closed(partial(feed, self._crew, rows, group, requests))
                     else:
+                        await take_up(self._crew, rows, group)
                         await self._until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
             finally:
                 # However the run ends: the results say what the journal says.
@@ -281,4 +281,4 @@ class Batch:
                 if record.key in rows.resumed or record.stage not in _STARTS:
                     continue
                 again = record.stage is Stage.FAILED and retry_failed
-                await rows.admit(group, record, Word.RETRY if again else Word.NONE)
+                await rows.admit(group, record, Instruction.RETRY if again else Instruction.GO_ON)

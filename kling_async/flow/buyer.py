@@ -7,12 +7,11 @@ proven that no job was made; what is uncertain is looked up.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kling_async.errors import (
     BudgetExceeded,
@@ -22,8 +21,10 @@ from kling_async.errors import (
     ServerTrouble,
 )
 from kling_async.flow.crew import Crew, Scribe
+from kling_async.flow.posts import POST_GRACE
 from kling_async.flow.reconciler import Finding, Found
 from kling_async.flow.service import Prepared
+from kling_async.flow.tries import Tries
 from kling_async.rules.identity import client_request_id
 from kling_async.rules.lifecycle import advance
 from kling_async.rules.lost import not_listed, not_readable, of_another_key
@@ -41,6 +42,7 @@ from kling_async.types.record import (
     Rendered,
     Resubmitted,
     Stage,
+    Trouble,
     Unbought,
     Unfound,
     Unsent,
@@ -48,18 +50,8 @@ from kling_async.types.record import (
 
 logger = logging.getLogger(__name__)
 
-POST_GRACE: Final = 10.0
-"""Seconds that a POST which is out may take to be answered after its row was cancelled."""
-
 _LOOKED_AT_LEAST: Final = 600.0
 """Seconds that this process looks for a lost POST before it may be submitted again."""
-
-_MOST_IN_VAIN: Final = 20
-"""POSTs of one row that this process saw taken and come to nothing, for a reason that looks like the service's, after
-which it is taken for the row's own."""
-
-_KEY_CHECKS: Final = 3
-"""Refusals of the key in a row after which submitting stops, whatever the balance call says."""
 
 
 @frozen
@@ -87,8 +79,8 @@ class Buyer:
         self._scribe = scribe
         self._journal_id = journal_id
         self._key_digest = key_digest
-        self._in_vain: Counter[str] = Counter()
-        self._key_refusals = 0
+        self.tries = Tries()
+        """What came of the POSTs of this run that bought nothing."""
         self._warned_of_echo = False
         self.longest = 0.0
         """Seconds of the longest generation seen: a lost one is looked for at least three times as long."""
@@ -96,7 +88,10 @@ class Buyer:
         """Whether no POST may leave any more."""
 
     async def buy(self, record: Record) -> Record | Original:
-        """Buy a PLANNED row whose slot was granted, unless its content is bought already.
+        """Buy a row whose slot was granted, unless its content is bought already.
+
+        A PLANNED one; or by its owner's word one that was set aside: what stands behind it is given up with the intent
+        of the new POST, and where that buys nothing, the row is what it was.
 
         Raises:
             BudgetExceeded: It would pass the budget; nothing was bought.
@@ -106,7 +101,7 @@ class Buyer:
             try:
                 prepared = await self._crew.service.prepare(record.request)
             except InvalidRequest as error:
-                return await self._scribe.move(record, Refused(trouble_of(error)))
+                return await self._refused(record, trouble_of(error))
             await self._crew.purse.learn(record.request.model)
             return await self._crew.background.shielded(partial(self._post, record, prepared), grace=POST_GRACE)
         finally:
@@ -116,7 +111,8 @@ class Buyer:
         """Write the intent, POST, and write what came of it."""
         crew, gate, purse = self._crew, self._crew.gate, self._crew.purse
         if (alike := crew.flight.failed_alike(prepared.content)) is not None:
-            return await self._scribe.move(record, Refused(alike))
+            return await self._refused(record, alike, content=prepared.content)
+        record = record if record.stage is Stage.PLANNED else purse.valued(record)
         intent = Intended(
             client_request_id(self._journal_id, record.key, record.attempt + 1),
             crew.clock.wall(),
@@ -124,14 +120,17 @@ class Buyer:
             purse.hold(record.request.model, record.request.duration),
             self._key_digest,
         )
-        intended = advance(record, intent)
+        intended = advance(record, intent if record.stage is Stage.PLANNED else Resubmitted(intent))
         try:
             original = await crew.journal.intend(intended, ceiling=purse.ceiling)
         except BudgetExceeded as error:
             gate.turned_away = True
-            raise gate.close(error) from None
+            closed = gate.close(error)
+            if record.set_aside:
+                return record
+            raise closed from None
         except InvalidRequest as error:
-            return await self._scribe.move(record, Refused(trouble_of(error)))
+            return await self._refused(record, trouble_of(error))
         if original is not None:
             return Original(original, prepared.content)
         self._scribe.tell(record, intended)
@@ -142,11 +141,21 @@ class Buyer:
             generation = await crew.service.submit(prepared, client_request_id=intent.client_request_id)
         except KlingError as error:
             event = await self._judge(error)
+            if isinstance(event, Unsent) and record.set_aside:
+                self.tries.came_to_nothing(record.key)
+            elif isinstance(event, Refused) and record.set_aside:
+                return await self._refused(await self._scribe.move(intended, event), event.trouble)
             return await self._scribe.move(purse.held(intended), event)
         return await self._accepted(intended, generation)
 
+    async def _refused(self, record: Record, trouble: Trouble, *, content: str | None = None) -> Record:
+        """Fail a row that cannot be bought as it is, with the content that failed; what was set aside stays so."""
+        if record.set_aside:
+            logger.warning("%s: it is not bought again: %s", record.key, trouble.message)
+            return record
+        return await self._scribe.move(evolve(record, content=content), Refused(trouble))
+
     async def _accepted(self, record: Record, generation: Generation) -> Record:
-        self._key_refusals = 0
         self._crew.gate.accepted()
         self._hear_price(record, generation.usage.credits)
         if generation.echoed is False and not self._warned_of_echo:
@@ -196,7 +205,7 @@ class Buyer:
         if verdict is Verdict.RAISE:
             raise error
         if verdict is Verdict.REFUSED:
-            gate.heard()
+            gate.refused()
             return Refused(trouble_of(error))
         if verdict is Verdict.STOP:
             gate.close(error)
@@ -209,14 +218,17 @@ class Buyer:
 
     async def _check_key(self, error: KlingError) -> None:
         """Ask for the balance, to tell a refused key from a passing whim."""
-        self._key_refusals += 1
-        if self._key_refusals >= _KEY_CHECKS or await self._crew.poller.key_check.is_refused():
+        often = self._crew.gate.key_refused(error)  # first of all: what waits behind it does not leave meanwhile
+        if often or await self._crew.poller.key_check.is_refused():
             self._crew.gate.close(error)
-        else:
-            self._crew.gate.troubled(error)
 
     async def find(
-        self, record: Record, *, once: bool, anew: bool = False, again: Callable[[], Awaitable[bool]] | None = None
+        self,
+        record: Record,
+        *,
+        once: bool,
+        anew: bool = False,
+        again: Callable[[Record], Awaitable[Record]] | None = None,
     ) -> Record:
         """Look for a row whose POST's answer was lost: for as long as it could be listed, or once.
 
@@ -224,31 +236,23 @@ class Buyer:
             record: SUBMITTING or UNCERTAIN.
             once: Whether one look is enough.
             anew: Whether it is looked for from now on as long as one that was just sent.
-            again: Given where its owner wants it bought again if it is not listed: waits until that can be done, and
-                tells whether it can.
+            again: Given where its owner wants it bought again if it is not listed: does so.
         """
         if record.stage is Stage.SUBMITTING:
             record = await self._scribe.move(record, Lost())
-        if record.sent_with not in {None, self._key_digest}:
+        if self.is_of_another_key(record):
             return await self._scribe.move(record, Unfound(of_another_key(record)))
         name = record.client_request_id or ""
         self._crew.gate.uncertain(name)
         try:
             found = await self._look(record, once=once, anew=anew)
-            if found.finding is Finding.NOT_LISTED and again is not None:
-                return await self._resubmit(record, again)
-            return await self._found(record, found)
+            record = await self._found(record, found)
         finally:
             self._crew.gate.certain(name)
-
-    async def _resubmit(self, record: Record, again: Callable[[], Awaitable[bool]]) -> Record:
-        """Give a row up that its owner wants bought again, as soon as that can be done; else set it aside as before."""
-        possible = await again()
-        record = self._crew.purse.held(record)
-        if not possible:
-            return await self._scribe.move(record, Unfound(not_listed(record)))
-        logger.warning("%s: its lost submit is not in the usage log; it is bought again, as asked", record.key)
-        return await self._scribe.move(record, Resubmitted())
+        if found.finding is Finding.NOT_LISTED and again is not None:
+            logger.warning("%s: its lost submit is not in the usage log; it is bought again, as asked", record.key)
+            return await again(record)
+        return record
 
     async def _look(self, record: Record, *, once: bool, anew: bool) -> Found:
         sent_at = record.sent_at if record.sent_at is not None else self._crew.clock.wall()
@@ -267,29 +271,24 @@ class Buyer:
             logger.info("%s: its lost submit was found again, generation %s", record.key, found.generation_id)
             return await self._adopt(record, found.generation_id, None)
         if found.finding is Finding.NOT_BOUGHT:
-            in_vain = self.is_in_vain(record)
-            count = self._in_vain[record.key]
+            in_vain = self.tries.is_in_vain(record.key)
+            count = self.tries.in_vain(record.key)
             error = ServerTrouble(f"{count} submits of it came to nothing: the usage log lists the last as failed")
             self._crew.gate.troubled(error)
             if in_vain:
                 return await self._scribe.move(record, Unbought(), Refused(trouble_of(error)))
+            if record.fallback is not None:
+                self.tries.came_to_nothing(record.key)
             return await self._scribe.move(record, Unbought())
-        if found.finding is Finding.NOT_LISTED and self._crew.settings.uncertain.on_uncertain == "resubmit":
-            logger.warning("%s: its lost submit is not in the usage log; it is submitted again, as asked", record.key)
-            return await self._scribe.move(self._crew.purse.held(record), Resubmitted())
         told = not_readable(record) if found.finding is Finding.NOT_ASKED else not_listed(record)
         return await self._scribe.move(self._crew.purse.held(record), Unfound(told))
 
-    def is_in_vain(self, record: Record) -> bool:
-        """Count a POST that was taken and came to nothing; tell whether it is no use to try again in this process.
-
-        What was surely never taken is not counted: a refused connection and a 429 are no row's fault.
-        """
-        self._in_vain[record.key] += 1
-        return self._in_vain[record.key] >= _MOST_IN_VAIN
+    def is_of_another_key(self, record: Record) -> bool:
+        """Tell whether a row's POST carried another key than today's: what this one is told of it proves nothing."""
+        return record.sent_with not in {None, self._key_digest}
 
     def ended(self, record: Record) -> None:
         """Forget what was counted of a row, and keep in mind what it failed for: the same would fail alike."""
-        self._in_vain.pop(record.key, None)
+        self.tries.forget(record.key)
         if record.stage is Stage.FAILED and is_of_the_row(record):
             self._crew.flight.failed(record)

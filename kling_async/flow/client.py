@@ -1,7 +1,8 @@
 """A few videos inside an asyncio program: submit, retrieve, wait, download, generate, find.
 
-The client keeps no journal: what it bought is known to its caller alone. A lost answer is looked up in the usage log; a
-cancelled submit gets its grace, and its id is logged. Money that matters goes through `open_batch`.
+This client keeps no journal: what it bought is known to its caller alone. A lost answer is looked up in the usage log;
+a cancelled submit gets its grace, and its id is logged. `kling_async.flow.journaled` is the client that writes down
+what it buys; money that matters goes through that one, or through `open_batch`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from kling_async.errors import (
     ServiceUnavailable,
 )
 from kling_async.flow.background import Background
-from kling_async.flow.crew import Slot
 from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.flow.gate import Gate
+from kling_async.flow.places import Place
 from kling_async.flow.poller import Poller
+from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, Posts, refused_too_often, warn_cancelled
 from kling_async.flow.reconciler import Finding, Reconciler
 from kling_async.flow.service import Prepared, Service
 from kling_async.ports import Clock, VideoStore
@@ -42,20 +44,8 @@ from kling_async.types.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-POST_GRACE: Final = 10.0
-"""Seconds that a POST which is out may take to be answered after its caller was cancelled."""
-
-LOOK_UP: Final = 900.0
-"""Seconds that a lost answer is looked up before the caller is told."""
-
-_MOST_ATTEMPTS: Final = 200
-"""POSTs of one request, each proven to have made no job, after which the caller is told."""
-
 _HISTORY: Final = 7 * 86_400.0
 """Seconds that `find` looks back."""
-
-Place = Callable[[str | PathLike[str]], tuple[VideoStore, Downloader, str]]
-"""Makes the store and the downloader of a path's folder, and the path's name in it."""
 
 
 class KlingClient:
@@ -83,11 +73,12 @@ class KlingClient:
         background: Background,
         clock: Clock,
         settings: Settings,
-        place: Place,
+        place: Callable[[str | PathLike[str]], Place],
         close: Callable[[], Awaitable[None]],
     ) -> None:
         self._service = service
         self._gate = gate
+        self._posts = Posts(service, gate, background, unavailable_after=settings.admission.unavailable_after)
         self._poller = poller
         self._reconciler = reconciler
         self._background = background
@@ -120,68 +111,35 @@ class KlingClient:
             ServiceUnavailable: No usable answer for too long; nothing was bought.
         """
         prepared = await self._service.prepare(request)
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(MOST_ATTEMPTS):
             generation = await self._attempt(prepared)
             if generation is not None:
                 return generation
-        raise ServiceUnavailable(
-            f"the service refused {_MOST_ATTEMPTS} submits one after the other; nothing was bought"
-        )
+        raise refused_too_often()
 
     async def _attempt(self, prepared: Prepared) -> Generation | None:
         """Send one POST; None where it surely made no job and may be sent again."""
-        place = Slot(self._gate)
-        await place.enter()
-        self._count += 1
-        name, sent_at = client_request_id(self._session, str(self._count), 1), self._clock.wall()
-        post = partial(self._post, prepared, name, place)
-        try:
-            return await self._background.shielded(post, grace=POST_GRACE)
-        except asyncio.CancelledError:
-            _warn_cancelled(name)
-            raise
-        except KlingError as error:
-            verdict = decide(Operation.SUBMIT, error)
-            if verdict is Verdict.AGAIN:
-                self._check_silence(error)
-                return None
-            if verdict is Verdict.UNCERTAIN:
-                try:
-                    return await self._look_up(name, sent_at, error)
-                except asyncio.CancelledError:
-                    _warn_cancelled(name)
+        async with self._posts.place() as place:
+            self._count += 1
+            name, sent_at = client_request_id(self._session, str(self._count), 1), self._clock.wall()
+            try:
+                return await self._posts.shielded(name, partial(self._posts.send, prepared, name, place))
+            except KlingError as error:
+                verdict = decide(Operation.SUBMIT, error)
+                if verdict is Verdict.AGAIN:
+                    self._posts.check_silence(error)
+                    return None
+                if verdict is not Verdict.UNCERTAIN:
                     raise
-            raise
-        finally:
-            self._give_back(place)  # also where the POST never began
-
-    async def _post(self, prepared: Prepared, name: str, place: Slot) -> Generation:
-        """Send the POST and let all submits know; only then give the place back, which a look-up must not keep."""
-        try:
-            generation = await self._service.submit(prepared, client_request_id=name)
-        except KlingError as error:
-            if decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
-                self._gate.troubled(error)
-            raise
-        finally:
-            self._give_back(place)
-        self._gate.accepted()
-        logger.info("submit %s was accepted as generation %s", name, generation.id)
-        return generation
-
-    def _give_back(self, place: Slot) -> None:
-        if place.taken:
-            self._gate.landed()
-            place.release()
-
-    def _check_silence(self, error: KlingError) -> None:
-        silence = self._gate.silence()
-        if silence is not None and silence[0] >= self._settings.admission.unavailable_after:
-            raise ServiceUnavailable(f"no usable answer for {silence[0] / 60:.0f} minutes, last: {error}") from error
+                return await self._look_up(name, sent_at, error)
 
     async def _look_up(self, name: str, sent_at: float, error: KlingError) -> Generation | None:
         timeout = min(LOOK_UP, self._settings.uncertain.uncertain_after)
-        found = await self._reconciler.find(name, sent_at=sent_at, timeout=timeout)
+        try:
+            found = await self._reconciler.find(name, sent_at=sent_at, timeout=timeout)
+        except asyncio.CancelledError:
+            warn_cancelled(name)
+            raise
         if found.finding is Finding.BOUGHT and found.generation_id is not None:
             return Generation(found.generation_id, GenerationStatus.RUNNING, client_request_id=name)
         if found.finding is Finding.NOT_BOUGHT:
@@ -194,12 +152,16 @@ class KlingClient:
     async def find(self, client_request_id: str) -> Generation | None:
         """Look once for a submit in the usage log, by the id that it carried; the last seven days are read.
 
+        When it was sent is not known here, so the log is read from its newest request back until it is found. The
+        service permits 200 calls a minute, of 100 requests each: where 25,000 were made with the key in these days, the
+        whole takes a minute and a half, and longer where others read the log, too. Beyond 100,000 nothing is read.
+
         Returns:
             The generation as it stands now; None where the log was read and does not list it (yet).
 
         Raises:
             GenerationFailed: The log lists it as failed: nothing was bought.
-            ServiceUnavailable: The log could not be read, or lists it without an id: ask again later.
+            ServiceUnavailable: The log could not be read to the end, or lists it without an id: ask again later.
         """
         now = self._clock.wall()
         found = await self._reconciler.find(client_request_id, sent_at=now, timeout=0, look_back=_HISTORY)
@@ -275,10 +237,13 @@ class KlingClient:
             video or await self._link(generation),
             _id(generation),
             fresh_link=partial(self._link, generation),
-            verified=_nothing_to_save,
+            verified=partial(self._verified, _id(generation)),
         )
         file = await downloader.fetch(parcel)
         return evolve(file, path=store.path(name))
+
+    async def _verified(self, generation_id: str, verified: Verified) -> None:
+        """Save what is known of a whole file before it gets its name; nothing, where no journal is kept."""
 
     async def _link(self, generation: Generation | str) -> RemoteVideo:
         found = await self.wait(generation)
@@ -287,13 +252,5 @@ class KlingClient:
         return found.video
 
 
-def _warn_cancelled(name: str) -> None:
-    logger.warning("a submit was cancelled; client.find(%r) tells whether it bought a video", name)
-
-
 def _id(generation: Generation | str) -> str:
     return generation if isinstance(generation, str) else generation.id
-
-
-async def _nothing_to_save(_verified: Verified) -> None:
-    return None

@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 _SHORTEST = 0.001
 """Seconds of the shortest wait: a clock's resolution must not make it spin."""
 _OUTAGE = 60.0
-"""Seconds without a usable answer after which that is told; once, and its end once."""
+"""Seconds without a usable answer after which that is told; once, and its end once. A full account, alike."""
+_KEY_WAVES = 3
+"""Waves of POSTs refused for the key, none taken between, after which no more is tried."""
 
 
 class Gate:
@@ -43,6 +45,11 @@ class Gate:
         self._silent_since: float | None = None
         self._trouble: KlingError | None = None
         self._outage_since: float | None = None
+        self._full_since: float | None = None
+        self._full_told = False
+        self._let_in = 0
+        self._key_waves = 0
+        self._key_wave: int | None = None
         self.turned_away = False
         """Whether anybody wanted to submit since it was closed."""
 
@@ -55,6 +62,7 @@ class Gate:
         """Begin a run: nothing is open, and what closed the gate before is tried again."""
         self.admission.begin()
         self._closed = self._trouble = self._silent_since = self._outage_since = None
+        self._understood()
         self.turned_away = False
         self._shut.clear()
 
@@ -73,6 +81,7 @@ class Gate:
                 wait = self.admission.wait(loop.time())
                 if wait <= 0:
                     self.admission.take(loop.time())
+                    self._let_in += 1
                     return
                 await self._change(max(wait, _SHORTEST))
 
@@ -116,7 +125,31 @@ class Gate:
     def accepted(self) -> None:
         """Note an accepted submit."""
         self.admission.accepted()
+        self._understood()
         self.heard()
+
+    def refused(self) -> None:
+        """Note a submit that was refused for what it asks for: the service answers, and takes the key."""
+        self._understood()
+        self.heard()
+
+    def _understood(self) -> None:
+        """Forget what was counted of a refused key and of a full account."""
+        self._key_waves, self._key_wave = 0, None
+        self._full_since, self._full_told = None, False
+
+    def key_refused(self, error: KlingError) -> bool:
+        """Note a POST that was refused for the key: all wait. Return whether that is so again and again.
+
+        POSTs that were out together are one wave: after the first refusal no other leaves before all of them have
+        landed. Only a submit that is taken, or refused for what it asks for, ends the row of waves: a key that may ask
+        and may not submit gets usable answers to its polls.
+        """
+        if self._key_wave != self._let_in:
+            self._key_wave = self._let_in
+            self._key_waves += 1
+        self.troubled(error)
+        return self._key_waves >= _KEY_WAVES
 
     def uncertain(self, name: str) -> None:
         """Note that a row is uncertain: too many of them stop all submits until the usage log was read."""
@@ -140,8 +173,27 @@ class Gate:
             self.admission.refused(now, pause=pause, jobs=error.too_many_jobs, draw=draw)
         else:
             self.admission.troubled(now, pause=pause, draw=draw)
-        self.missed(error)
+        if isinstance(error, RateLimited):
+            self._crammed(now, error)
+            self.heard()
+        else:
+            self.missed(error)
         self._changed.set()
+
+    def _crammed(self, now: float, error: RateLimited) -> None:
+        """Note a 429: an answer. Where nothing of ours is open for a minute of them, tell that others fill the account.
+
+        Whoever fills it leaves it some day: it is waited for, however long that takes.
+        """
+        if self.admission.open > 1:  # more than the one that was refused
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= _OUTAGE and not self._full_told:
+            self._full_told = True
+            logger.warning(
+                "the account is full for 1 minute, and nothing of this run is open: it waits; last: %s", error
+            )
 
     def crowded(self) -> None:
         """Note a generation that failed since there were too many at once; its slot is still taken."""
@@ -171,7 +223,7 @@ class Gate:
         silence, now = self.silence(), asyncio.get_running_loop().time()
         if self._outage_since is None:
             if silence is not None and silence[0] >= _OUTAGE:
-                self._outage_since = now - silence[0]
+                self._outage_since = self._silent_since
                 logger.warning("no usable answer from the service for 1 minute: all submits wait; last: %s", silence[1])
         elif self._outage_since != self._silent_since:
             logger.warning("the service answers again, after %.0f minutes", (now - self._outage_since) / 60)

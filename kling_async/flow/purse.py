@@ -30,7 +30,7 @@ from kling_async.ports import Journal
 from kling_async.rules.budget import LISTED, SEEN, Prices, by_duration, ceiling_of, credits_of, note_of, overshoot
 from kling_async.rules.retry import backoff
 from kling_async.types.outcome import Tally
-from kling_async.types.record import Record
+from kling_async.types.record import Record, Stage
 from kling_async.types.request import DURATIONS, MODEL
 from kling_async.types.settings import Settings
 
@@ -109,10 +109,13 @@ class Purse:
             seen = await self._noted(SEEN, model, duration)
             if seen:
                 self._prices.remember(model, duration, seen)
-        if self._given and model == MODEL:
-            return
-        for duration, price in (await self._ask(model, patience)).items():
-            await self._listed(model, duration, credits_of(price))
+        if not (self._given and model == MODEL):
+            for duration, price in (await self._ask(model, patience)).items():
+                await self._listed(model, duration, credits_of(price))
+        for duration in DURATIONS if self.ceiling is not None else ():
+            price_now = self.hold(model, duration)
+            if price_now is not None:
+                await self._journal.fill_price(model, duration, price_now)
 
     async def _ask(self, model: str, patience: float) -> Mapping[int, float]:
         """Ask for a model's price in USD, by duration: once, or under a budget until trouble is over."""
@@ -153,6 +156,10 @@ class Purse:
         if price is None or price <= (record.credits or 0):
             return record
         return evolve(record, credits=price)
+
+    def valued(self, record: Record) -> Record:
+        """Return a row that money stands behind with a price: its own; where nobody told it, what one costs now."""
+        return self.held(record) if record.credits is None or record.stage is Stage.UNCERTAIN else record
 
     def told(self, record: Record, credits_: int | None) -> bool:
         """Take note of what the service holds for a row's video; return whether that is dearer than known.

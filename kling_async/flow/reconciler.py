@@ -1,7 +1,8 @@
 """Finds uncertain submits again: POSTs whose answer was lost, in the service's usage log, by the id that they carried.
 
 One paged read serves all that are looked for. What is not in the log yet may be listed later; it is looked for until it
-would have ended, and called unfound only after a whole read that began when that time was over. Nothing here submits.
+would have ended, and called unfound only after a whole read that began when that time was over. What is listed as
+failed with a generation's id is called so only when a poll of that id agrees. Nothing here submits.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Callable
 
 from attrs import define, frozen
 
-from kling_async.errors import KlingError, ProtocolViolation
+from kling_async.errors import KlingError, NotFound, ProtocolViolation, RateLimited
 from kling_async.flow.background import Background, Job
+from kling_async.flow.log_pages import LogPages
 from kling_async.flow.service import Service
-from kling_async.rules.account import LogEntry, LogPage
+from kling_async.rules.account import LOG_PAGE, LogEntry
+from kling_async.types.generation import GenerationStatus
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +27,9 @@ SKEW = 900.0
 """Seconds that are read to either side of a POST: clocks differ."""
 
 _MAX_PAGES = 1000
-"""Pages of one read."""
-_PAGE_TRIES = 4
-"""Tries for one page before a read is given up."""
-_PAGE_PAUSE = 1.0
-"""Seconds after a page that failed; the log takes 200 requests a minute."""
+"""Pages of one read: 100,000 requests, read in six minutes where nothing fails."""
+_POLL_PAUSES = 2.0, 5.0, 10.0
+"""Seconds between polls of a generation that the log calls failed, while their answers tell nothing, or deny it."""
 _GATHER = 0.1
 """Seconds that a read waits for others who want one, too."""
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
@@ -58,6 +59,18 @@ class Found:
     """The generation, if one was bought."""
 
 
+@frozen
+class _Broken:
+    """A read that broke off."""
+
+    start: float
+    end: float
+    offset: int
+    """Rows that were read. New ones push them on, so that none is missed from there."""
+    searches: frozenset[str]
+    """What was looked for; nothing else was."""
+
+
 @define
 class _Search:
     earliest: float
@@ -65,6 +78,8 @@ class _Search:
     future: asyncio.Future[Found]
     waiting: int = 0
     listed: bool = False
+    over: bool = False
+    """Whether its time is over: only a read that begins anew tells that it is not listed."""
 
     def so_far(self) -> Found:
         """Return what is known when the time is over and the whole log was read."""
@@ -81,6 +96,7 @@ class Reconciler:
         background: Where the reading lives.
         heard: Is told of each answer: None for a usable one, else the error.
         read: Is told of each whole read of the log.
+        retry_after_cap: Seconds of the longest pause that the service may ask for.
     """
 
     def __init__(
@@ -90,11 +106,14 @@ class Reconciler:
         *,
         heard: Callable[[KlingError | None], None] = lambda _error: None,
         read: Callable[[], None] = lambda: None,
+        retry_after_cap: float = 300.0,
     ) -> None:
         self._service = service
         self._background = background
         self._heard = heard
         self._read = read
+        self._pages = LogPages(service, heard=heard, retry_after_cap=retry_after_cap)
+        self._broken: _Broken | None = None
         self._searches: dict[str, _Search] = {}
         self._reading: Job[None] | None = None
         self._next_read: Job[None] | None = None
@@ -109,6 +128,11 @@ class Reconciler:
             timeout: Seconds to look; 0 for one look.
             look_back: Seconds before `sent_at` at which it may have left, too.
         """
+        return await self._checked(
+            await self._look(client_request_id, sent_at=sent_at, timeout=timeout, look_back=look_back)
+        )
+
+    async def _look(self, client_request_id: str, *, sent_at: float, timeout: float, look_back: float) -> Found:
         await self._background.ready()  # where nothing waits between a look and a start, none is started twice
         search = self._searches.get(client_request_id)
         if search is None:
@@ -118,6 +142,7 @@ class Reconciler:
         try:
             if timeout > 0 and await self._found_within(search, timeout):
                 return search.future.result()
+            search.over = True
             try:
                 await self._fresh_read()
             except KlingError as error:
@@ -186,9 +211,14 @@ class Reconciler:
         """
         start = min(search.earliest for search in searches) - SKEW
         end = max(search.latest for search in searches) + SKEW
-        offset = 0
+        offset = self._reached(start, end, searches)
         for _ in range(_MAX_PAGES):
-            page = await self._page(start, end, offset)
+            try:
+                page = await self._pages.read(start, end, offset=offset)
+            except KlingError:
+                names = frozenset(name for name, search in self._searches.items() if search in searches)
+                self._broken = _Broken(start, end, offset, names)
+                raise
             for entry in page.entries:
                 self._match(entry)
             offset += page.size
@@ -196,28 +226,46 @@ class Reconciler:
                 return
         raise ProtocolViolation(f"the usage log has more than {_MAX_PAGES} pages around the moment")
 
-    async def _page(self, start: float, end: float, offset: int) -> LogPage:
-        """Read one page; a failed one is asked for again, so that a long log is not begun anew."""
-        tries = 0
-        while True:
+    def _reached(self, start: float, end: float, searches: list[_Search]) -> int:
+        """Return how many rows an earlier read of the same moments has read for all of these before it broke off."""
+        broken, self._broken = self._broken, None
+        if broken is None or (broken.start, broken.end) != (start, end) or any(search.over for search in searches):
+            return 0
+        known = [self._searches[name] for name in broken.searches if name in self._searches]
+        return max(0, broken.offset - LOG_PAGE) if all(search in known for search in searches) else 0
+
+    async def _checked(self, found: Found) -> Found:
+        """Ask for a generation that the log lists as failed: polls are free, and the log may speak of the answer alone.
+
+        It was bought unless polls say that it failed, or deny it each time: in doubt it is watched under its id.
+        """
+        if found.finding is not Finding.NOT_BOUGHT or found.generation_id is None:
+            return found
+        denied = 0
+        for pause in (*_POLL_PAUSES, None):
             try:
-                page = await self._service.log_page(start, end, offset=offset)
+                generation = await self._service.retrieve(found.generation_id)
             except KlingError as error:
-                self._heard(error)
-                tries += 1
-                if tries >= _PAGE_TRIES:
-                    raise
-                await asyncio.sleep(_PAGE_PAUSE * tries)
+                self._heard(None if isinstance(error, NotFound | RateLimited) else error)
+                denied += isinstance(error, NotFound)
             else:
                 self._heard(None)
-                return page
+                if generation.status is GenerationStatus.FAILED:
+                    return Found(Finding.NOT_BOUGHT)
+                if generation.status is not GenerationStatus.UNKNOWN:
+                    break
+            if pause is not None:
+                await asyncio.sleep(pause)
+        if denied > len(_POLL_PAUSES):
+            return Found(Finding.NOT_BOUGHT)
+        return Found(Finding.BOUGHT, found.generation_id)
 
     def _match(self, entry: LogEntry) -> None:
         search = self._searches.get(entry.client_request_id)
         if search is None or search.future.done():
             return
         if entry.failed:
-            search.future.set_result(Found(Finding.NOT_BOUGHT))
+            search.future.set_result(Found(Finding.NOT_BOUGHT, entry.generation_id))
         elif entry.generation_id is not None:
             search.future.set_result(Found(Finding.BOUGHT, entry.generation_id))
         else:

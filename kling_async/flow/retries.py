@@ -15,7 +15,8 @@ from attrs import define, field, frozen
 
 from kling_async import errors
 from kling_async.errors import ConfigurationError, KlingError
-from kling_async.flow.crew import Bench, Crew, Slot, Word
+from kling_async.flow.crew import Crew, Instruction
+from kling_async.flow.flight import Bench, Slot
 from kling_async.flow.rows import Rows
 from kling_async.ports import Journal
 from kling_async.rules.lifecycle import HOLDS_SLOT
@@ -48,6 +49,12 @@ def _kinds(values: Iterable[str]) -> frozenset[str]:
     return frozenset(KINDS[name.lower()] for name in values)
 
 
+def _is_any_of(kind: str, wanted: Iterable[str]) -> bool:
+    """Tell whether a trouble is of a wanted kind, or of a kind below one."""
+    known = getattr(errors, kind, None)
+    return isinstance(known, type) and issubclass(known, tuple(getattr(errors, name) for name in wanted))
+
+
 @frozen(kw_only=True)
 class Retry:
     """Rows of the journal that are tried again: given to a batch in place of requests.
@@ -68,20 +75,21 @@ class Retry:
     keys: frozenset[str] = field(default=frozenset(), converter=_names)
     """Only these rows; each must be in the journal. One that was never begun may be named, too."""
     errors: frozenset[str] = field(default=frozenset(), converter=_kinds)
-    """Only rows with these kinds of trouble, by the names of the errors, without case."""
+    """Only rows with these kinds of trouble, by the names of the errors, without case; a kind stands for its family, as
+    in `except`."""
 
-    def word(self, record: Record) -> Word | None:
+    def word(self, record: Record) -> Instruction | None:
         """Return what is said of a row; None where it is not tried again."""
         if self.keys and record.key not in self.keys:
             return None
-        if self.errors and (record.trouble is None or record.trouble.kind not in self.errors):
+        if self.errors and (record.trouble is None or not _is_any_of(record.trouble.kind, self.errors)):
             return None
         if record.set_aside:
             if record.stage is Stage.UNCERTAIN and not self.uncertain:
                 return None
-            return Word.BUY_AGAIN if self.buy_again else Word.RETRY
-        begun = record.attempt > 0 or record.key in self.keys
-        return Word.RETRY if record.stage is Stage.FAILED or (record.stage is Stage.PLANNED and begun) else None
+            return Instruction.BUY_AGAIN if self.buy_again else Instruction.RETRY
+        begun = record.attempt > 0 or record.waits or record.key in self.keys
+        return Instruction.RETRY if record.stage is Stage.FAILED or (record.stage is Stage.PLANNED and begun) else None
 
 
 @define
@@ -96,8 +104,13 @@ class Choice:
     """Rows with an id that are watched and fetched, and not bought."""
     looked_for: int = 0
     """Uncertain rows that are looked for; those that may be bought again are among `bought_again`, too."""
+    perhaps: Counter[tuple[str, int]] = field(factory=Counter)
+    """Those of them that are bought only if the usage log lists that their submit bought nothing, by model and
+    duration."""
     passed_over: dict[str, str] = field(factory=dict)
     """Rows that were named by their keys and are not tried again, each with the reason."""
+    lengths: Counter[tuple[Stage, int]] = field(factory=Counter)
+    """All rows that something is done for, by stage and duration."""
     chosen: Counter[Stage] = field(factory=Counter)
     """All rows that are tried again, by stage."""
     aside: Counter[Stage] = field(factory=Counter)
@@ -117,18 +130,21 @@ class Choice:
         planned, failed = self.chosen[Stage.PLANNED], self.chosen[Stage.FAILED]
         return self.aside + Counter({Stage.PLANNED: tally.planned - planned, Stage.FAILED: tally.failed - failed})
 
-    def note(self, record: Record, word: Word) -> None:
+    def note(self, record: Record, word: Instruction) -> None:
         """Take note of a row that is tried again."""
         self.chosen[record.stage] += 1
+        self.lengths[record.stage, record.request.duration] += 1
         price = record.request.model, record.request.duration
-        if not record.set_aside:
+        if record.stage in {Stage.PLANNED, Stage.FAILED}:
             self.new[price] += 1
             return
-        if word is Word.BUY_AGAIN:
+        if word is Instruction.BUY_AGAIN:
             self.bought_again[price] += 1
-        if record.stage is Stage.UNCERTAIN:
+        if record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}:
             self.looked_for += 1
-        elif word is Word.RETRY:
+            if word is not Instruction.BUY_AGAIN and record.fallback is None:
+                self.perhaps[price] += 1
+        elif word is not Instruction.BUY_AGAIN:
             self.followed += 1
 
 
@@ -158,18 +174,19 @@ async def choose(journal: Journal, retry: Retry, *, resubmit: bool = False) -> C
         ConfigurationError: A key is not in the journal.
     """
     found = Choice()
-    for record in await _named(journal, retry):
+    named = await _named(journal, retry)
+    for record in named:
         if retry.word(record) is None:
             found.passed_over[record.key] = _why_not(record)
     async for record in pages(journal.unfinished):
         word = retry.word(record)
         if word is not None:
             again = resubmit and record.stage is Stage.UNCERTAIN
-            found.note(record, Word.BUY_AGAIN if again else word)
+            found.note(record, Instruction.BUY_AGAIN if again else word)
         elif record.set_aside:
             found.aside[record.stage] += 1
-    async for record in _free(journal, retry):
-        found.note(record, Word.RETRY)
+    async for record in _free(journal, retry, named):
+        found.note(record, Instruction.RETRY)
     return found
 
 
@@ -197,10 +214,10 @@ def _why_not(record: Record) -> str:
     return "was set aside with another error" if record.set_aside else "is open, and brought to its end in any case"
 
 
-async def _free(journal: Journal, retry: Retry) -> AsyncIterator[Record]:
-    """Yield the rows without money behind them that are tried again, each once, in the order of the journal."""
+async def _free(journal: Journal, retry: Retry, named: Iterable[Record]) -> AsyncIterator[Record]:
+    """Yield the rows without money behind them that are tried again, each once: of the named ones, or of all."""
     if retry.keys:
-        for record in await _named(journal, retry):
+        for record in named:
             if record.stage in {Stage.FAILED, Stage.PLANNED} and retry.word(record) is not None:
                 yield record
         return
@@ -218,11 +235,11 @@ async def take_up(crew: Crew, rows: Rows, group: TaskGroup, retry: Retry | None 
     if retry is not None:
         await _named(crew.journal, retry)
     async for record in pages(crew.journal.unfinished):
-        word = Word.NONE if retry is None or not record.set_aside else retry.word(record)
+        word = Instruction.GO_ON if retry is None or not record.set_aside else retry.word(record)
         if word is None:
             continue
         rows.resumed.add(record.key)
-        if word is not Word.NONE:
+        if word is not Instruction.GO_ON:
             await rows.room()
             rows.begin(group, record, Bench(crew.gate, crew.flight), word)
             continue
@@ -236,6 +253,6 @@ async def take_up(crew: Crew, rows: Rows, group: TaskGroup, retry: Retry | None 
 
 async def feed(crew: Crew, rows: Rows, group: TaskGroup, retry: Retry) -> None:
     """Start the chosen rows that no money stands behind, as slots free up. What failed in this run is left alone."""
-    async for record in _free(crew.journal, retry):
+    async for record in _free(crew.journal, retry, await _named(crew.journal, retry)):
         if record.key not in rows.resumed:
-            await rows.admit(group, record, Word.RETRY)
+            await rows.admit(group, record, Instruction.RETRY)

@@ -12,9 +12,10 @@ from typing import Final
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from kling_async.errors import GenerationOverdue, KlingError, RequestChanged
-from kling_async.flow.crew import Crew, Slot, Word
+from kling_async.errors import KlingError, RequestChanged
+from kling_async.flow.crew import Crew, Instruction
 from kling_async.flow.enrolment import planned_record
+from kling_async.flow.flight import Slot
 from kling_async.flow.walker import Walker
 from kling_async.ports import VideoStore
 from kling_async.rules.troubles import error_of_record
@@ -55,9 +56,9 @@ class Rows:
             self._left.clear()
             await self._left.wait()
 
-    async def admit(self, group: TaskGroup, record: Record, word: Word = Word.NONE) -> None:
+    async def admit(self, group: TaskGroup, record: Record, word: Instruction = Instruction.GO_ON) -> None:
         """Start a row when there is a slot for it; one that has ended, and is left so, is an outcome at once."""
-        if record.stage in {Stage.DONE, Stage.FAILED} and word is Word.NONE:
+        if record.stage in {Stage.DONE, Stage.FAILED} and word is Instruction.GO_ON:
             await self._send.send(outcome_of(record, self._crew.store, resumed=True))
             return
         await self.room()
@@ -70,7 +71,7 @@ class Rows:
             raise
         self.begin(group, record, slot, word)
 
-    def begin(self, group: TaskGroup, record: Record, slot: Slot, word: Word = Word.NONE) -> None:
+    def begin(self, group: TaskGroup, record: Record, slot: Slot, word: Instruction = Instruction.GO_ON) -> None:
         """Start a row's task."""
         self._tasks += 1
         self._crew.flight.begin(record)
@@ -106,7 +107,7 @@ class Rows:
             generation_id=None if record is None else record.generation_id,
         )
 
-    async def _row(self, record: Record, slot: Slot, word: Word) -> None:
+    async def _row(self, record: Record, slot: Slot, word: Instruction) -> None:
         try:
             ended = await self._walker.walk(record, slot, word)
             slot.release()
@@ -130,7 +131,7 @@ def outcome_of(record: Record, store: VideoStore, *, resumed: bool = False) -> O
         record.stage,
         record.request,
         path=store.path(record.name) if done else None,
-        error=error_of_record(record) or (_waits(record) if not done else None),
+        error=error_of_record(record),
         generation_id=record.generation_id or record.shares,
         size=record.size if done else None,
         sha256=record.sha256 if done else None,
@@ -138,10 +139,3 @@ def outcome_of(record: Record, store: VideoStore, *, resumed: bool = False) -> O
         credits=record.credits,
         resumed=resumed,
     )
-
-
-def _waits(record: Record) -> KlingError | None:
-    """Return why a row that was not bought has ended: it shares a generation that is not finished."""
-    if record.stage is not Stage.PLANNED:
-        return None
-    return GenerationOverdue(f"row {record.key!r} waits for the video of another row of equal content: run again later")

@@ -77,9 +77,14 @@ class Secretary:
 
     async def _write_failures(self) -> None:
         failures = []
-        for read in (self._journal.failed, self._journal.unfinished):
+        for read in (self._journal.again, self._journal.unfinished):
             after = 0
             while page := await read(after=after, limit=_PAGE):
                 after = page[-1][0]
-                failures += [record for _, record in page if record.stage == "failed" or record.set_aside]
+                failures += [record for _, record in page if _has_no_video(record)]
         await self._results.write_failures(failures)
+
+
+def _has_no_video(record: Record) -> bool:
+    """Tell whether a row has ended without a video, for now or for good."""
+    return record.stage == "failed" or record.set_aside or record.waits

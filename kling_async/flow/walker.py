@@ -21,10 +21,12 @@ from kling_async.errors import (
     KlingError,
     NotFound,
 )
-from kling_async.flow.asker import Asker, is_gone
+from kling_async.flow.again import Again
+from kling_async.flow.asker import Asker
 from kling_async.flow.buyer import Buyer, Original
-from kling_async.flow.crew import Crew, Scribe, Slot, Word, generation_id_of
+from kling_async.flow.crew import Crew, Instruction, Scribe, generation_id_of
 from kling_async.flow.downloader import Parcel
+from kling_async.flow.flight import Slot
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
 from kling_async.rules.troubles import is_of_the_row, trouble_of
 from kling_async.types.generation import Generation, RemoteVideo
@@ -40,6 +42,7 @@ from kling_async.types.record import (
     Trouble,
     Unstored,
     Verified,
+    Waiting,
 )
 
 logger = logging.getLogger(__name__)
@@ -65,8 +68,9 @@ class Walker:
         self._scribe = scribe
         self._buyer = buyer
         self._asker = Asker(crew, scribe)
+        self._again = Again(crew, scribe, buyer)
 
-    async def walk(self, record: Record, slot: Slot, word: Word = Word.NONE) -> Record:
+    async def walk(self, record: Record, slot: Slot, word: Instruction = Instruction.GO_ON) -> Record:
         """Bring a record to its end, or to where it is set aside.
 
         Args:
@@ -77,9 +81,21 @@ class Walker:
         Raises:
             KlingError: The gate closed before the row was bought, or the journal cannot be written.
         """
-        once = record.set_aside and word is Word.NONE
-        record, video = await self._take_up(record, slot, word)
-        if word is Word.BUY_AGAIN and record.set_aside:
+        try:
+            record = await self._walk(record, slot, word, first=True)
+            while self._again.is_due(record, word):
+                record = await self._walk(record, slot, word, first=False)
+        except AuthenticationFailed as error:
+            raise self._crew.gate.close(error) from None
+        self._buyer.ended(record)
+        return record
+
+    async def _walk(self, record: Record, slot: Slot, word: Instruction, *, first: bool) -> Record:
+        told, once = word, record.set_aside and (word is Instruction.GO_ON or not first)
+        record, video, word = await self._take_up(record, slot, word)
+        once = once and word is told  # what was bought just now is watched in full
+        if word is not Instruction.GO_ON and record.set_aside:
+            slot.release()
             return record
         while (step := next_step(record)) is not Step.NONE:
             match step:
@@ -90,12 +106,12 @@ class Walker:
                 case Step.WATCH:
                     record, video = await self._watch(record, once=once)
                 case Step.FETCH:
-                    record = await self._fetch(record, video)
-            record = await self._stepped(record, slot, word)
-            once, word = False, Word.NONE
-            if record.set_aside or _waits_on(record):
+                    record = await self._fetch(record, video, slot, word)
+            if record.set_aside or record.stage not in HOLDS_SLOT:
+                slot.release()
+            once, word = False, Instruction.GO_ON
+            if record.set_aside or record.waits:
                 break
-        self._buyer.ended(record)
         return record
 
     async def _submit(self, record: Record, slot: Slot) -> Record:
@@ -106,36 +122,29 @@ class Walker:
             return await self._share(record, bought)
         return bought
 
-    async def _find(self, record: Record, slot: Slot, word: Word, *, once: bool) -> Record:
-        again = partial(self._asker.can_buy, record, slot) if word is Word.BUY_AGAIN else None
-        return await self._buyer.find(record, once=once, anew=word is not Word.NONE, again=again)
+    async def _find(self, record: Record, slot: Slot, word: Instruction, *, once: bool) -> Record:
+        again = partial(self._again.buy, slot=slot) if self._again.is_wanted(record, word) else None
+        anew = word is not Instruction.GO_ON and not once
+        return await self._buyer.find(record, once=once, anew=anew, again=again)
 
-    async def _stepped(self, record: Record, slot: Slot, word: Word) -> Record:
-        """Give the slot back where the row has no more use for it; give up what its owner wants bought again."""
-        bought_again = word is Word.BUY_AGAIN and record.stage is Stage.PLANNED  # it has its slot for that
-        if record.set_aside or not (record.stage in HOLDS_SLOT or bought_again):
-            slot.release()
-        if word is Word.BUY_AGAIN and is_gone(record):
-            return await self._asker.give_up(record, slot)
-        return record
-
-    async def _take_up(self, record: Record, slot: Slot, word: Word) -> tuple[Record, RemoteVideo | None]:
-        """Do what the owner of a row says of it, before its first step."""
-        if word is Word.NONE:
-            return record, None
-        if word is Word.RETRY or record.stage is Stage.UNCERTAIN:
-            return await self._scribe.move(record, Retried()), None
-        try:
-            return await self._asker.settle(record, slot)
-        except AuthenticationFailed as error:
-            raise self._crew.gate.close(error) from None
+    async def _take_up(
+        self, record: Record, slot: Slot, word: Instruction
+    ) -> tuple[Record, RemoteVideo | None, Instruction]:
+        """Do what the owner of a row says of it, before its first step; return what is left of that for the step."""
+        if record.waits:
+            return evolve(record, trouble=None), None, word  # perhaps no longer: that is found out anew
+        if word is Instruction.GO_ON:
+            return record, None, word
+        if word is Instruction.RETRY or record.stage is Stage.UNCERTAIN or await self._is_here(record):
+            return await self._scribe.move(record, Retried()), None, word
+        return await self._again.settle(record, slot)
 
     async def _share(self, record: Record, original: Original) -> Record:
         """Wait for the row whose generation this one shares, and share its end.
 
         Where it ended without a video for the service's own trouble, or was not bought after all, this row is PLANNED
-        still, to be submitted itself. Where it was set aside or its video is gone, it stays PLANNED with a trouble that
-        tells so and is not saved: the next run tries again.
+        still, to be submitted itself. Where it was set aside or its video is gone, this row waits, with a trouble that
+        tells so: the next run tries again, and `retry` does.
         """
         await self._crew.flight.landed(original.key)
         other = await self._crew.journal.get(original.key)
@@ -146,33 +155,40 @@ class Walker:
             alike = other.trouble if is_of_the_row(other) else None
             return record if alike is None else await self._scribe.move(record, Refused(alike))
         if other.stage is not Stage.DONE:
-            return evolve(record, trouble=_waits(record, other))
+            return await self._scribe.move(record, Waiting(_waits(record, other)))
         try:
             video = await self._copy(record, other)
-        except JournalError:
+        except (JournalError, AuthenticationFailed):
             raise
-        except AuthenticationFailed as error:
-            raise self._crew.gate.close(error) from None
         except KlingError as error:
             logger.warning("%s: the video of %s cannot be shared: %s", record.key, other.key, error)
-            return evolve(record, trouble=_gone(record, other, error))
+            return await self._scribe.move(record, Waiting(_gone(record, other, error)))
         bought = other.generation_id or other.shares or ""
         return await self._scribe.move(
             record, Shared(bought, original.content, video.size, video.sha256, video.seconds)
         )
 
     async def _copy(self, record: Record, other: Record) -> Verified:
-        """Give another row's video this row's name, too; one that is gone or was changed is fetched again."""
-        store, size, sha256 = self._crew.store, other.size or 0, other.sha256 or ""
-        if await store.holds(other.name, size=size, sha256=sha256) and await store.link(other.name, record.name):
-            return Verified(size, sha256, other.seconds)
+        """Give another row's video this row's name, too; one that is gone or was changed is fetched again.
+
+        The digest is saved first, as before every name.
+        """
+        store, same = self._crew.store, Verified(other.size or 0, other.sha256 or "", other.seconds)
+
+        async def verified(event: Verified) -> None:
+            await self._scribe.move(record, event)
+
+        if await store.holds(other.name, size=same.size, sha256=same.sha256):
+            await verified(same)
+            if await store.link(other.name, record.name):
+                return same
         source = other if other.generation_id else evolve(other, generation_id=other.shares)
         parcel = Parcel(
             record.name,
             await self._link(source),
             generation_id_of(source),
             fresh_link=partial(self._link, source),
-            verified=_nothing_to_save,
+            verified=verified,
         )
         file = await self._crew.downloader.fetch(parcel)
         return Verified(file.size, file.sha256, file.seconds)
@@ -182,29 +198,39 @@ class Walker:
         try:
             generation = await (self._asker.once(record) if once else self._wait(record))
         except GenerationFailed as error:
-            failed = Failed(trouble_of(error))
-            if error.too_many_jobs and not self._buyer.is_in_vain(record):
-                self._crew.gate.crowded()
-                return await self._scribe.move(record, failed, Retried()), None
-            return await self._scribe.move(record, failed), None
+            return await self._failed(record, error), None
         except (GenerationOverdue, NotFound) as error:
             return await self._scribe.move(record, Overdue(trouble_of(error))), None
-        except AuthenticationFailed as error:
-            raise self._crew.gate.close(error) from None
         if not once and age < _FRESH:
             self._buyer.longest = max(self._buyer.longest, self._scribe.age(record))
         return await self._buyer.rendered(record, generation.usage.credits), generation.video
+
+    async def _failed(self, record: Record, error: GenerationFailed) -> Record:
+        """Write down that a generation failed; where it was the account's limit, the row is tried again."""
+        failed = await self._scribe.move(record, Failed(trouble_of(error)))
+        if failed.stage is not Stage.FAILED:
+            self._again.failed(record, error)
+        elif error.too_many_jobs and not self._buyer.tries.is_in_vain(record.key):
+            self._crew.gate.crowded()
+            return await self._scribe.move(failed, Retried())
+        return failed
 
     async def _wait(self, record: Record) -> Generation:
         age = self._scribe.age(record)
         timeout = max(WATCHED_AT_LEAST, self._crew.settings.polling.give_up_after - age)
         return await self._crew.poller.watch(generation_id_of(record), age=age, timeout=timeout)
 
-    async def _fetch(self, record: Record, video: RemoteVideo | None) -> Record:
+    async def _fetch(self, record: Record, video: RemoteVideo | None, slot: Slot, word: Instruction) -> Record:
         crew = self._crew
         if await self._is_here(record):
             return await self._scribe.move(record, Stored())
-        saved = record
+        saved, fresh_links = record, 0
+
+        async def fresh_link() -> RemoteVideo:
+            nonlocal fresh_links
+            link = await self._link(record)
+            fresh_links += 1
+            return link
 
         async def verified(event: Verified) -> None:
             nonlocal saved
@@ -215,16 +241,17 @@ class Walker:
                 record.name,
                 video or await self._link(record),
                 generation_id_of(record),
-                fresh_link=partial(self._link, record),
+                fresh_link=fresh_link,
                 verified=verified,
             )
             await crew.downloader.fetch(parcel)
-        except JournalError:
+        except (JournalError, AuthenticationFailed):
             raise
-        except AuthenticationFailed as error:
-            raise crew.gate.close(error) from None
         except KlingError as error:
-            return await self._scribe.move(saved, Unstored(trouble_of(error)))
+            aside = await self._scribe.move(saved, Unstored(trouble_of(error)))
+            if word is Instruction.BUY_AGAIN:
+                return await self._again.fetched_in_vain(aside, slot, error, fresh_links=fresh_links)
+            return aside
         return await self._scribe.move(saved, Stored())
 
     async def _is_here(self, record: Record) -> bool:
@@ -257,12 +284,3 @@ def _gone(record: Record, other: Record, error: KlingError) -> Trouble:
         f"row {record.key!r} has the content of row {other.key!r}, whose video is gone from the folder and cannot be "
         f"fetched again ({error}); nothing was bought: put {other.name} back and run again",
     )
-
-
-def _waits_on(record: Record) -> bool:
-    """Tell whether a row was not bought since it shares a generation whose video is not to be had now."""
-    return record.stage is Stage.PLANNED and record.trouble is not None
-
-
-async def _nothing_to_save(_verified: Verified) -> None:
-    return None

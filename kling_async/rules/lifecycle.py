@@ -5,6 +5,8 @@ The rules of this room:
 - From a stage with an id no arrow leads back to SUBMITTING, but through FAILED, which is free, or by its owner's own
   word (`Resubmitted`), which keeps the former generation's id and its money.
 - From UNCERTAIN a row is submitted again only when the log shows that nothing was bought, or by that same word.
+- A POST that was to replace what stood behind a row, and that bought nothing, leads back to where the row stood:
+  PLANNED and FAILED never have money behind them.
 - To try again (`Retried`) never leads from money to PLANNED: a row that was set aside goes on from where it stands.
 - An event that a stage does not know changes nothing.
 
@@ -17,7 +19,7 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, fields
 
 from kling_async.types.record import (
     Accepted,
@@ -33,6 +35,7 @@ from kling_async.types.record import (
     Retried,
     Shared,
     Stage,
+    Standing,
     Stored,
     Trouble,
     Unbought,
@@ -40,6 +43,7 @@ from kling_async.types.record import (
     Unsent,
     Unstored,
     Verified,
+    Waiting,
 )
 
 
@@ -61,29 +65,42 @@ class Step(enum.StrEnum):
 TRANSITIONS: Final[Mapping[tuple[Stage, type[Event]], Stage]] = {
     (Stage.PLANNED, Intended): Stage.SUBMITTING,
     (Stage.PLANNED, Refused): Stage.FAILED,
+    (Stage.PLANNED, Verified): Stage.PLANNED,
     (Stage.PLANNED, Shared): Stage.DONE,
+    (Stage.PLANNED, Waiting): Stage.PLANNED,
     (Stage.SUBMITTING, Unsent): Stage.PLANNED,
     (Stage.SUBMITTING, Accepted): Stage.SUBMITTED,
     (Stage.SUBMITTING, Refused): Stage.FAILED,
     (Stage.SUBMITTING, Lost): Stage.UNCERTAIN,
     (Stage.UNCERTAIN, Accepted): Stage.SUBMITTED,
     (Stage.UNCERTAIN, Unbought): Stage.PLANNED,
-    (Stage.UNCERTAIN, Resubmitted): Stage.PLANNED,
+    (Stage.UNCERTAIN, Resubmitted): Stage.SUBMITTING,
     (Stage.UNCERTAIN, Unfound): Stage.UNCERTAIN,
     (Stage.UNCERTAIN, Retried): Stage.UNCERTAIN,
     (Stage.SUBMITTED, Rendered): Stage.RENDERED,
     (Stage.SUBMITTED, Failed): Stage.FAILED,
     (Stage.SUBMITTED, Overdue): Stage.SUBMITTED,
-    (Stage.SUBMITTED, Resubmitted): Stage.PLANNED,
+    (Stage.SUBMITTED, Resubmitted): Stage.SUBMITTING,
     (Stage.SUBMITTED, Retried): Stage.SUBMITTED,
     (Stage.RENDERED, Verified): Stage.RENDERED,
     (Stage.RENDERED, Stored): Stage.DONE,
     (Stage.RENDERED, Unstored): Stage.RENDERED,
-    (Stage.RENDERED, Resubmitted): Stage.PLANNED,
+    (Stage.RENDERED, Resubmitted): Stage.SUBMITTING,
     (Stage.RENDERED, Retried): Stage.RENDERED,
     (Stage.FAILED, Retried): Stage.PLANNED,
 }
 """Every legal move. What is not here changes nothing."""
+
+LEADS_BACK: Final = frozenset(
+    {
+        (Stage.SUBMITTING, Unsent),
+        (Stage.SUBMITTING, Refused),
+        (Stage.UNCERTAIN, Unbought),
+        (Stage.SUBMITTED, Failed),
+    }
+)
+"""The moves by which a POST has bought nothing. Where it was to replace another one (`Record.fallback`), they lead back
+to where the row stood, in place of the stage that the table names."""
 
 _NEXT: Final[Mapping[Stage, Step]] = {
     Stage.PLANNED: Step.SUBMIT,
@@ -102,6 +119,9 @@ HOLDS_SLOT: Final = frozenset({Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTE
 """The stages in which a generation is, or may be, running at the service."""
 
 
+_STANDING: Final = tuple(field.name for field in fields(Standing))
+
+
 def next_step(record: Record) -> Step:
     """Return what to do next. A record found SUBMITTING is one whose answer was lost."""
     return _NEXT[record.stage]
@@ -112,31 +132,20 @@ def advance(record: Record, event: Event) -> Record:
     stage = TRANSITIONS.get((record.stage, type(event)))
     if stage is None:
         return record
+    if record.fallback is not None and (record.stage, type(event)) in LEADS_BACK:
+        return evolve(record, **{name: getattr(record.fallback, name) for name in _STANDING})
     return evolve(_noted(record, event), stage=stage, trouble=_trouble_of(event))
 
 
 def _noted(record: Record, event: Event) -> Record:
     """Take over what the event tells."""
     match event:
-        case Intended(client_request_id, at, content, credits_, sent_with):
-            return evolve(
-                record,
-                client_request_id=client_request_id,
-                sent_at=at,
-                sent_with=sent_with,
-                content=content,
-                credits=credits_,
-                attempt=record.attempt + 1,
-                generation_id=None,
-                shares=None,
-                size=None,
-                sha256=None,
-                seconds=None,
-            )
+        case Intended():
+            return _intended(record, event)
         case Accepted(generation_id, credits_):
             return evolve(record, generation_id=generation_id, credits=_told(credits_, record))
         case Rendered(credits_):
-            return evolve(record, credits=_told(credits_, record))
+            return evolve(record, credits=_told(credits_, record), fallback=None)
         case Verified(size, sha256, seconds):
             return evolve(record, size=size, sha256=sha256, seconds=seconds)
         case Shared(generation_id, content, size, sha256, seconds):
@@ -150,25 +159,39 @@ def _noted(record: Record, event: Event) -> Record:
                 sha256=sha256,
                 seconds=seconds,
             )
-        case Resubmitted():
-            return _given_up(record)
+        case Resubmitted(intent):
+            return _intended(_given_up(record), intent)
         case Unsent() | Unbought() | Refused() | Failed():
             return evolve(record, credits=None)
     return record
 
 
+def _intended(record: Record, intent: Intended) -> Record:
+    """Take over what the intent tells; nothing of an earlier POST is left."""
+    return evolve(
+        record,
+        client_request_id=intent.client_request_id,
+        sent_at=intent.at,
+        sent_with=intent.sent_with,
+        content=intent.content,
+        credits=intent.credits,
+        attempt=record.attempt + 1,
+        generation_id=None,
+        shares=None,
+        size=None,
+        sha256=None,
+        seconds=None,
+    )
+
+
 def _given_up(record: Record) -> Record:
-    """Give up what stands behind a row; neither its money nor the way to find it again is lost."""
+    """Give up what stands behind a row; neither its money nor the way to find it again, nor to lead back, is lost."""
     known = record.generation_id or record.client_request_id
     return evolve(
         record,
         sunk=record.sunk + (record.credits or 0),
         former=record.former if known is None else (*record.former, known),
-        generation_id=None,
-        credits=None,
-        size=None,
-        sha256=None,
-        seconds=None,
+        fallback=Standing(**{name: getattr(record, name) for name in _STANDING}),
     )
 
 
@@ -178,6 +201,13 @@ def _told(credits_: int | None, record: Record) -> int | None:
 
 def _trouble_of(event: Event) -> Trouble | None:
     match event:
-        case Refused(trouble) | Failed(trouble) | Unfound(trouble) | Overdue(trouble) | Unstored(trouble):
+        case (
+            Refused(trouble)
+            | Waiting(trouble)
+            | Failed(trouble)
+            | Unfound(trouble)
+            | Overdue(trouble)
+            | Unstored(trouble)
+        ):
             return trouble
     return None

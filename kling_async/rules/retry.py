@@ -1,4 +1,6 @@
-"""The verdict table: what follows from an error, for each operation. The only place where that is decided.
+"""The verdict table: what follows from an error of a POST, or of a download. The only place where that is decided.
+
+Polls and the other free questions need no table: they are asked again whatever came, for as long as their caller waits.
 
 Whoever changes it keeps this in mind: a POST may be sent again only where it is *proven* that no job was made.
 Everything else is UNCERTAIN and is looked up. A test asserts that every leaf of the error tree stands here.
@@ -41,8 +43,6 @@ class Operation(enum.StrEnum):
 
     SUBMIT = "submit"
     """The POST that buys. The only one that costs money."""
-    ASK = "ask"
-    """A poll, the usage log, the balance, the price: free, and safe to repeat."""
     DOWNLOAD = "download"
     """Bytes from the file host: free, and safe to repeat."""
 
@@ -79,35 +79,35 @@ def _after_unreadable(error: KlingError) -> Verdict:
     return Verdict.REFUSED if status is not None and 300 <= status < 400 else Verdict.UNCERTAIN
 
 
-def _row(submit: Rule, ask: Rule, download: Rule) -> Mapping[Operation, Rule]:
-    return {Operation.SUBMIT: submit, Operation.ASK: ask, Operation.DOWNLOAD: download}
+def _row(submit: Rule, download: Rule) -> Mapping[Operation, Rule]:
+    return {Operation.SUBMIT: submit, Operation.DOWNLOAD: download}
 
 
 _AGAIN, _RAISE, _REFUSED = Verdict.AGAIN, Verdict.RAISE, Verdict.REFUSED
 
 TABLE: Final[Mapping[type[KlingError], Mapping[Operation, Rule]]] = {
-    #                         SUBMIT               ASK        DOWNLOAD
-    NotSent: _row(_AGAIN, _AGAIN, _AGAIN),
-    AnswerLost: _row(Verdict.UNCERTAIN, _AGAIN, _AGAIN),
-    InvalidRequest: _row(_REFUSED, _AGAIN, _AGAIN),
-    AuthenticationFailed: _row(Verdict.CREDENTIALS, _AGAIN, _AGAIN),
-    OutOfCredit: _row(Verdict.STOP, _AGAIN, _AGAIN),
-    RateLimited: _row(_AGAIN, _AGAIN, _AGAIN),
-    ServerTrouble: _row(_after_trouble, _AGAIN, _AGAIN),
-    NotFound: _row(_REFUSED, _AGAIN, Verdict.FRESH_LINK),
-    ApiError: _row(_REFUSED, _AGAIN, _AGAIN),
-    ProtocolViolation: _row(_after_unreadable, _AGAIN, _AGAIN),
-    GenerationFailed: _row(_RAISE, _RAISE, _RAISE),
-    GenerationOverdue: _row(_RAISE, _RAISE, _RAISE),
-    ServiceUnavailable: _row(_RAISE, _RAISE, _RAISE),
-    LinkExpired: _row(_RAISE, _RAISE, Verdict.FRESH_LINK),
-    Truncated: _row(_RAISE, _RAISE, _AGAIN),
-    NotAVideo: _row(_RAISE, _RAISE, Verdict.FRESH_LINK),
-    DiskFull: _row(_RAISE, _RAISE, _RAISE),
-    DownloadError: _row(_RAISE, _RAISE, _RAISE),
-    BudgetExceeded: _row(Verdict.STOP, _RAISE, _RAISE),
-    JournalError: _row(_RAISE, _RAISE, _RAISE),
-    ConfigurationError: _row(_RAISE, _RAISE, _RAISE),
+    #                         SUBMIT               DOWNLOAD
+    NotSent: _row(_AGAIN, _AGAIN),
+    AnswerLost: _row(Verdict.UNCERTAIN, _AGAIN),
+    InvalidRequest: _row(_REFUSED, _AGAIN),
+    AuthenticationFailed: _row(Verdict.CREDENTIALS, _AGAIN),
+    OutOfCredit: _row(Verdict.STOP, _AGAIN),
+    RateLimited: _row(_AGAIN, _AGAIN),
+    ServerTrouble: _row(_after_trouble, _AGAIN),
+    NotFound: _row(_REFUSED, Verdict.FRESH_LINK),
+    ApiError: _row(_REFUSED, _AGAIN),
+    ProtocolViolation: _row(_after_unreadable, _AGAIN),
+    GenerationFailed: _row(_RAISE, _RAISE),
+    GenerationOverdue: _row(_RAISE, _RAISE),
+    ServiceUnavailable: _row(_RAISE, _RAISE),
+    LinkExpired: _row(_RAISE, Verdict.FRESH_LINK),
+    Truncated: _row(_RAISE, _AGAIN),
+    NotAVideo: _row(_RAISE, Verdict.FRESH_LINK),
+    DiskFull: _row(_RAISE, _RAISE),
+    DownloadError: _row(_RAISE, _RAISE),
+    BudgetExceeded: _row(Verdict.STOP, _RAISE),
+    JournalError: _row(_RAISE, _RAISE),
+    ConfigurationError: _row(_RAISE, _RAISE),
 }
 """Every kind of error, and what follows from it. A kind that is not named is judged as its nearest ancestor."""
 

@@ -43,6 +43,40 @@ class Trouble:
 
 
 @frozen
+class Standing:
+    """Where a row stood, and all that stood behind it, when its owner gave that up for another POST."""
+
+    stage: Stage
+    """UNCERTAIN, SUBMITTED or RENDERED."""
+    trouble: Trouble | None
+    """Why it was set aside."""
+    content: str | None
+    """The digest of what had been sent."""
+    client_request_id: str | None
+    """The id of the POST."""
+    sent_at: float | None
+    """When that left, in wall-clock seconds."""
+    sent_with: str | None
+    """The digest of the key that it carried."""
+    generation_id: str | None
+    """The generation."""
+    credits: int | None
+    """Whole credits held or charged."""
+    size: int | None
+    """Bytes of the video, where one was verified."""
+    sha256: str | None
+    """Its digest."""
+    seconds: float | None
+    """Its length."""
+    sunk: int
+    """Whole credits of POSTs that were given up before it."""
+    former: tuple[str, ...]
+    """Those POSTs, as a record names them."""
+    fallback: Standing | None
+    """What it would have led back to itself, had it bought nothing."""
+
+
+@frozen
 class Record:
     """One row, as the journal keeps it."""
 
@@ -73,7 +107,7 @@ class Record:
     credits: int | None = None
     """Whole credits held for it, or charged once it is rendered; None where nobody told."""
     trouble: Trouble | None = None
-    """Why it failed, or was set aside; None on the way."""
+    """Why it failed, was set aside, or waits for another row's video; None on the way."""
     size: int | None = None
     """Bytes of the video, from before it is given its name."""
     sha256: str | None = None
@@ -84,11 +118,18 @@ class Record:
     """Whole credits that former POSTs of this row, given up by its owner, cost or may have cost."""
     former: tuple[str, ...] = ()
     """The generations of those POSTs; where none is known, the id that the POST carried."""
+    fallback: Standing | None = None
+    """Where it stood before a POST that is to replace another, and stands again if that buys nothing; else None."""
 
     @property
     def set_aside(self) -> bool:
         """Whether it waits for a person: neither done nor failed, and not on its way."""
         return self.trouble is not None and self.stage in {Stage.SUBMITTED, Stage.RENDERED, Stage.UNCERTAIN}
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is bought for it, since it shares the video of another row, which is not to be had now."""
+        return self.trouble is not None and self.stage is Stage.PLANNED
 
 
 @frozen
@@ -142,7 +183,13 @@ class Unbought:
 
 @frozen
 class Resubmitted:
-    """Its owner says to buy it again, at the risk of paying twice: what stood behind it is given up, not forgotten."""
+    """Its owner says to buy it again, at the risk of paying twice: what stood behind it is given up, not forgotten.
+
+    It is one with the intent of the new POST, so that nothing is ever given up for none.
+    """
+
+    intent: Intended
+    """The intent to POST."""
 
 
 @frozen
@@ -179,7 +226,7 @@ class Overdue:
 
 @frozen
 class Verified:
-    """A whole video lies beside its final name; written before the rename."""
+    """A whole video is about to get its final name: from beside it, or from that of a row of equal content."""
 
     size: int
     """Bytes."""
@@ -211,6 +258,14 @@ class Shared:
 
 
 @frozen
+class Waiting:
+    """The row of equal content whose video this one shares has none to give now: nothing is bought."""
+
+    trouble: Trouble
+    """Why."""
+
+
+@frozen
 class Unstored:
     """The video is made but cannot be stored for now: set aside, with its id."""
 
@@ -238,6 +293,7 @@ Event: TypeAlias = (
     | Verified
     | Stored
     | Shared
+    | Waiting
     | Unstored
     | Retried
 )

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kling_async.adapters.columns import FIELDS, find_meant
-from kling_async.adapters.manifest import KeyCheck, Row, check_files, read_manifest
+from kling_async.adapters.manifest import DuplicateKeys, Row, check_files, read_manifest
 from kling_async.adapters.manifest_rows import parse_json
 from kling_async.errors import ManifestError
 from kling_async.rules.identity import written_digest
@@ -583,13 +583,13 @@ class TestCheckFiles:
         assert check_files(Row(1, None, (ManifestError("x"),))) == ()
 
 
-class TestKeyCheck:
+class TestDuplicateKeys:
     """One key, one content."""
 
     def test_other_content_under_a_key_is_an_error(self, tmp_path: Path) -> None:
         """Both lines are named."""
         path = table(tmp_path, "key,image\na,1.png\nb,1.png\n\na,2.png\na,1.png\n")
-        check = KeyCheck()
+        check = DuplicateKeys()
         said = [check.seen(row) for row in read_manifest(path)]
 
         assert [str(error) if error else None for error in said] == [
@@ -602,18 +602,18 @@ class TestKeyCheck:
     def test_equal_rows_are_counted(self, tmp_path: Path) -> None:
         """With a key or without; what they carry does not count."""
         path = table(tmp_path, "key,image,own\na,1.png,x\na,1.png,y\n,1.png,x\n,1.png,x\n,2.png,x\n")
-        check = KeyCheck()
+        check = DuplicateKeys()
 
         assert [check.seen(row) for row in read_manifest(path)] == [None] * 5
         assert check.duplicates == 2
 
     def test_faulty_rows_are_passed_over(self) -> None:
         """They have no request to compare."""
-        assert KeyCheck().seen(Row(1, None, (ManifestError("x"),))) is None
+        assert DuplicateKeys().seen(Row(1, None, (ManifestError("x"),))) is None
 
     def test_no_key_is_found_between_two_others(self) -> None:
         """The bytes of two neighbours may look like a third."""
-        check, (row,) = KeyCheck(), numbered(1)
+        check, (row,) = DuplicateKeys(), numbered(1)
         check.seen(row)
         ((_, shelf),) = check._shelves.items()
         shelf[:] = bytes(3) + shelf[:8] + bytes(5)
@@ -624,7 +624,7 @@ class TestKeyCheck:
 
     def test_it_needs_little_memory(self) -> None:
         """16 bytes a row beside the shelves; and every one is known again."""
-        check = KeyCheck()
+        check = DuplicateKeys()
         for row in numbered(20_000):
             assert check.seen(row) is None
         for row in numbered(20_000):

@@ -24,7 +24,7 @@ from kling_async.adapters.lock import FolderLock, network_file_system
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import BudgetExceeded, ConfigurationError, JournalError, JournalLocked, JournalTooNew
 from kling_async.rules.lifecycle import advance
-from kling_async.types.record import Accepted, Record, Resubmitted, Stage
+from kling_async.types.record import Accepted, Record, Stage
 from tests.contracts.test_journal import brought, counted, entered, intent, planned
 
 CancelEverywhere = Any
@@ -158,8 +158,8 @@ async def test_a_journal_of_the_first_schema_is_brought_up_to_date(path: Path) -
         assert [record.key for _, record in await journal.again(after=0, limit=10)] == ["planned", "failed"]
         by_key = {record.key: record for record in rows}
         for stage in (Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED):
-            by_key[stage] = advance(by_key[stage], Resubmitted())
-            await journal.save(by_key[stage])
+            by_key[stage] = intent(by_key[stage], credits_=0, again=True)
+            assert await journal.intend(by_key[stage], ceiling=None) is None
         assert await journal.tally() == counted(list(by_key.values()))
         assert (await journal.tally()).held == 400
         assert by_key["uncertain"].former == ("ka1.uncertain",)
@@ -176,7 +176,7 @@ async def test_rows_to_try_again_are_found_by_an_index(journal: SqliteJournal) -
     plan = await journal._reader.run(
         lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {journal._sql['again']}", (0, 1)).fetchall()
     )
-    assert [row["detail"] for row in plan] == ["SEARCH row USING INDEX row_again (seq>?)"]
+    assert [row["detail"] for row in plan] == ["SEARCH row USING INDEX row_begun (seq>?)"]
 
 
 @pytest.mark.parametrize("content", [b"this is no database, and long enough to be taken for one" * 100, b"\0" * 5000])

@@ -210,3 +210,25 @@ def test_data_uris_and_urls_need_no_file(world: World) -> None:
     assert ended.code == 2
     assert "line 1, image: " in ended.err
     assert len(world.bought()) == 2
+
+
+def test_a_journal_elsewhere_that_is_missing_or_another_folders_is_refused(world: World) -> None:
+    """Not mounted for once, given for a second folder, its pointer damaged: 2, one line, and nothing is bought."""
+    rows = world.manifest(1)
+    assert world.run("run", rows, "--out", "out", "--journal", "disk/j.db").code == 0
+    (world.folder / "disk").rename(world.folder / "unmounted")
+    for command in (("run", rows, "--out", "out", "--journal", "disk/j.db"), ("retry", "out")):
+        ended = world.run(*command)
+        assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+        assert "is not there" in ended.err
+    (world.folder / "unmounted").rename(world.folder / "disk")
+    ended = world.run("run", rows, "--out", "other", "--journal", "disk/j.db")
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert "go on there with --out" in ended.err
+    assert not (world.folder / "other").exists()
+    (world.folder / "out/.kling/journal-at").write_bytes(b"\xff\xfe")
+    for command in (("run", rows, "--out", "out", "--journal", "disk/j.db"), ("retry", "out")):
+        ended = world.run(*command)
+        assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+        assert "journal-at is damaged" in ended.err
+    assert len(world.bought()) == 1

@@ -54,7 +54,7 @@ def test_what_failed_is_tried_again_without_the_manifest(open_world: OpenWorld) 
     assert not (world.folder / "data/out/failures.jsonl").exists()
     again = world.run("retry", "data/out")
     assert again.code == 0
-    assert "0 rows to try again" in again.err
+    assert "nothing to try again" in again.err
     assert "nothing to do" in again.err
 
 
@@ -71,10 +71,35 @@ def test_rows_are_chosen_by_key_and_by_error(open_world: OpenWorld) -> None:
     one = world.run("retry", "out", "--key", "row1", "--key", "row2", "--json")
     assert (one.code, one.document["rows"], one.document["done"], one.document["failed"]) == (0, 2, 2, 0)
     assert "row 'row2' is not tried again: it is done" in one.err
-    assert "1 rows that have no video stay as they are" in one.err
+    assert "1 row without a video stays as it is" in one.err
     assert (world.folder / "out/failures.jsonl").exists(), "the one that was not chosen is still there"
     assert world.run("retry", "out", "--error", "GenerationFailed", "--error", "invalidrequest").code == 0
     assert prompts(world) == ["prompt 0", "prompt 1", "prompt 1", "prompt 2"]
+    world.audit()
+
+
+def test_an_error_stands_for_its_family(open_world: OpenWorld) -> None:
+    """As in `except`: all that could not be downloaded by `DownloadError`, whatever the link was refused for."""
+    world = open_world(FaultPlan.of(Fault("download", "404", match="prompt 0")))
+    assert world.run("run", world.manifest(2), "--out", "out").code == 3
+    for kind, rows in (("DownloadError", 1), ("KlingError", 1), ("LinkExpired", 1), ("DiskFull", 0)):
+        dry = world.run("retry", "out", "--error", kind, "--dry-run", "--json")
+        assert (dry.document["rows"], dry.document["followed"], dry.document["new"]) == (rows, rows, 0), kind
+        assert (dry.document["disk_mb"], dry.document["seconds"]) == (8 * rows, 0), "it is made already, and comes here"
+
+
+def test_who_waits_for_another_rows_video_is_listed_and_gets_it(open_world: OpenWorld) -> None:
+    """A row of equal content as one that was set aside: in the list of failures, and `retry` of both buys nothing."""
+    world = open_world(FaultPlan.of(Fault("download", "404")))
+    twins = world.manifest([{"key": "a", "prompt": "same"}, {"key": "b", "prompt": "same"}])
+    assert world.run("run", twins, "--out", "out").code == 3
+    listed = [json.loads(line) for line in (world.folder / "out/failures.jsonl").read_text("utf-8").splitlines()]
+    assert sorted(row["key"] for row in listed) == ["a", "b"]
+    world.go_wrong(FaultPlan())
+    ended = world.run("retry", "out", "--json")
+    assert (ended.code, ended.document["done"], ended.document["duplicates"]) == (0, 2, 1), ended.err
+    assert len(world.bought()) == 1
+    assert not (world.folder / "out/failures.jsonl").exists()
     world.audit()
 
 
@@ -138,7 +163,9 @@ def test_a_retry_asks_before_much_is_spent(open_world: OpenWorld) -> None:
     assert len(world.bought()) == 2
     ended = world.run(*command, "--budget", "7")
     assert ended.code == 5
-    assert ended.resume == [*command, "--budget", "7"]
+    assert "go on with a budget for all rows:" in ended.err
+    assert ended.resume == [*command, "--budget", "12.00"]
+    assert world.run(*ended.resume).code == 3, "they fail again: it was not the budget that stopped it"
 
 
 def test_a_stopped_retry_says_how_to_go_on_and_goes_on(open_world: OpenWorld) -> None:
@@ -197,6 +224,15 @@ def test_what_money_stands_behind_is_not_bought_unasked(open_world: OpenWorld) -
     )
 
 
+def test_a_lost_submit_that_may_be_bought_is_priced(open_world: OpenWorld) -> None:
+    """The log may list that nothing was bought: then it is bought, which the plan and the question tell beforehand."""
+    world = open_world(DOWN)
+    assert world.run("run", world.manifest(2), "--out", "out", *SOON).code == 3
+    ended = world.run("retry", "out", "--uncertain", "--dry-run", "--json")
+    assert "looked for in the usage log, and bought where it lists that nothing was; up to 0.26 USD" in ended.err
+    assert (ended.document["new"], ended.document["perhaps"], ended.document["price_usd"]) == (0, 1, 0.26)
+
+
 def test_a_lost_submit_is_looked_for_only_when_asked(open_world: OpenWorld) -> None:
     """It is found and adopted by `--uncertain`, with `--buy-again` or without; never bought a second time."""
 
@@ -206,8 +242,10 @@ def test_a_lost_submit_is_looked_for_only_when_asked(open_world: OpenWorld) -> N
         reads = world.calls("log")
         ended = world.run("retry", "out", "--json")
         assert (ended.code, ended.document["rows"]) == (0, 1), "a row that is not chosen counts nowhere"
-        assert "1 rows that have no video stay as they are" in ended.err
+        assert "1 row without a video stays as it is" in ended.err
         assert world.calls("log") == reads
+        told = world.run("retry", "out").err
+        assert "nothing to do: 1 of 2 rows are done; `kling-async retry out --uncertain` looks for the others" in told
         ended = world.run("retry", "out", "--uncertain", *words, *SOON)
         assert ended.code == 0, ended.err
         assert len(world.bought()) == 2

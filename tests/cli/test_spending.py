@@ -23,6 +23,12 @@ def test_a_dry_run_tells_what_would_be_bought_and_buys_nothing(world: World) -> 
     assert ended.document == {
         "rows": 3,
         "new": 3,
+        "again": 0,
+        "followed": 0,
+        "looked_for": 0,
+        "perhaps": 0,
+        "perhaps": 0,
+        "left": 0,
         "price_usd": 1.04,
         "balance_usd": 1000.0,
         "seconds": 232,

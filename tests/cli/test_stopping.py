@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+
+import pytest
 
 from kling_async.simulator import Fault, FaultPlan
 from tests.cli.conftest import OpenWorld
@@ -177,3 +181,15 @@ def test_a_simulated_run_can_be_stopped_and_resumed(world: World) -> None:
     assert (again.document["done"], again.document["submits"]) == (3, 0), "what was bought is not bought again"
     assert len(world.videos()) == len(world.metadata()) == 3
     assert world.ask(lambda service: not service.book.calls), "the real service was not asked"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_work_is_in_the_exit_code_too(number: signal.Signals) -> None:
+    """The loop is closed and the process not yet gone: 130 or 143, and no death by the signal itself."""
+    program = (
+        "import os; from kling_async.cli.ends import run_loop\n"
+        "async def work(): return 0\n"
+        f"run_loop(work); os.kill(os.getpid(), {int(number)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (128 + number, b"")

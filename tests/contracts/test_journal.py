@@ -62,12 +62,13 @@ def planned(key: str, prompt: str = "a cat", **fields: Any) -> Record:
     return Record(key, f"{file_stem(key)}.mp4", request, written_digest(request))
 
 
-def intent(record: Record, *, credits_: int | None = PRICE, content: str | None = None) -> Record:
-    """Return the record of a row's next POST."""
+def intent(record: Record, *, credits_: int | None = PRICE, content: str | None = None, again: bool = False) -> Record:
+    """Return the record of a row's next POST; `again`, of the one by which its owner gives up what stands behind it."""
     attempt = record.attempt + 1
     name = f"ka1.test.{record.key}.{attempt}"
     content = f"content of {record.key}" if content is None else content
-    return advance(record, Intended(name, 1_800_000_000.25 + attempt, content, credits_, "key"))
+    intended = Intended(name, 1_800_000_000.25 + attempt, content, credits_, "key")
+    return advance(record, Resubmitted(intended) if again else intended)
 
 
 def ways(key: str) -> dict[Stage, Sequence[Event]]:
@@ -380,58 +381,111 @@ async def test_a_failed_generations_money_is_free_again(journal: Journal) -> Non
 GIVEN_UP = sorted(stage for stage, event in TRANSITIONS if event is Resubmitted)
 
 
-async def given_up(journal: Journal, stage: Stage, key: str = "row") -> Record:
-    """Bring a new row to a stage, and give it up."""
-    record = advance(await brought(journal, key, stage), Resubmitted())
-    await journal.save(record)
-    return record
+ASIDE: dict[Stage, Event] = {
+    Stage.UNCERTAIN: Unfound(TROUBLE),
+    Stage.SUBMITTED: Overdue(TROUBLE),
+    Stage.RENDERED: Unstored(TROUBLE),
+}
+
+
+async def given_up(journal: Journal, stage: Stage, key: str = "row") -> tuple[Record, Record]:
+    """Bring a new row to a stage, set it aside, and buy it again; return it as it was, and with its new intent."""
+    aside = advance(await brought(journal, key, stage), ASIDE[stage])
+    await journal.save(aside)
+    record = intent(aside, again=True)
+    assert await journal.intend(record, ceiling=None) is None
+    return aside, record
 
 
 @pytest.mark.parametrize("stage", GIVEN_UP)
 async def test_what_is_given_up_keeps_its_id_and_its_money(journal: Journal, stage: Stage) -> None:
-    """Sunk money is held for ever, whatever becomes of the row: bought again, failed, done, or edited."""
-    record = await given_up(journal, stage)
-    assert (record.stage, record.sunk, len(record.former)) == (Stage.PLANNED, PRICE, 1)
+    """It is given up with the intent of the new POST, at once; its money is held for ever."""
+    aside, record = await given_up(journal, stage)
+    assert (record.stage, record.sunk, len(record.former)) == (Stage.SUBMITTING, PRICE, 1)
     assert await journal.get("row") == record
-    assert (await journal.tally()).held == PRICE
-    record = intent(record)
-    await journal.intend(record, ceiling=None)
     assert (await journal.tally()).held == 2 * PRICE
-    for event in (Accepted("another id", PRICE), Failed(TROUBLE)):
+    for event in (Accepted("another id", PRICE), Rendered(PRICE), Verified(1000, "ab" * 32, 5.04), Stored()):
         record = advance(record, event)
         await journal.save(record)
         assert await journal.get("row") == record
-    assert (await journal.tally()).held == PRICE
-    (edited,) = await journal.enrol([planned("row", "a dog")])
-    assert isinstance(edited, Record)
-    assert (edited.stage, edited.sunk, edited.former) == (Stage.PLANNED, record.sunk, record.former)
-    assert await journal.get("row") == edited
-    assert (await journal.tally()).held == PRICE
+    assert ((await journal.tally()).spent, (await journal.tally()).held) == (PRICE, PRICE)
+    assert record.former == (aside.generation_id or aside.client_request_id,)
+
+
+@pytest.mark.parametrize("stage", GIVEN_UP)
+@pytest.mark.parametrize(
+    "again", [(Unsent(),), (Refused(TROUBLE),), (Lost(), Unbought()), (Accepted("x"), Failed(TROUBLE))]
+)
+async def test_a_post_that_bought_nothing_leads_back_to_what_was_given_up(
+    journal: Journal, stage: Stage, again: tuple[Event, ...]
+) -> None:
+    """Stage, id, money and reason are what they were; twice, too, and what follows can be given up anew."""
+    aside, record = await given_up(journal, stage)
+    for event in again:
+        record = advance(record, event)
+        await journal.save(record)
+    assert await journal.get("row") == record == evolve(aside, attempt=2)
+    tally = await journal.tally()
+    assert tally.spent + tally.held == PRICE
+    assert await journal.intend(intent(record, again=True), ceiling=2 * PRICE) is None
+    found = await journal.get("row")
+    assert found is not None
+    assert (found.sunk, found.former) == (PRICE, (aside.generation_id or aside.client_request_id,))
+
+
+@pytest.mark.parametrize("stage", GIVEN_UP)
+async def test_nothing_is_given_up_where_the_new_post_may_not_leave(journal: Journal, stage: Stage) -> None:
+    """Over the ceiling, without a price, with equal content bought, over a row that has moved on: nothing is written."""
+    aside = advance(await brought(journal, "row", stage), ASIDE[stage])
+    await journal.save(aside)
+    with pytest.raises(BudgetExceeded):
+        await journal.intend(intent(aside, again=True), ceiling=2 * PRICE - 1)
+    with pytest.raises(InvalidRequest):
+        await journal.intend(intent(aside, again=True, credits_=None), ceiling=2 * PRICE)
+    other = intent(await entered(journal, planned("other")), content="the same")
+    assert await journal.intend(other, ceiling=None) is None
+    assert await journal.intend(intent(aside, again=True, content="the same"), ceiling=None) == "other"
+    assert await journal.get("row") == aside
+    for stale in (evolve(aside, attempt=0), evolve(aside, stage=Stage.RENDERED, generation_id="of another")):
+        with pytest.raises(JournalError):
+            await journal.intend(intent(stale, again=True), ceiling=None)
+    assert await journal.get("row") == aside
 
 
 @pytest.mark.parametrize("stage", GIVEN_UP)
 async def test_sunk_money_stands_against_the_ceiling(journal: Journal, stage: Stage) -> None:
-    """The row itself and any other: what may have been paid once more is in the sum."""
-    record = await given_up(journal, stage)
+    """What may have been paid once more is in the sum, for any other row."""
+    await given_up(journal, stage)
     other = intent(await entered(journal, planned("other")))
-    for row in (intent(record), other):
-        with pytest.raises(BudgetExceeded):
-            await journal.intend(row, ceiling=2 * PRICE - 1)
-    assert await journal.intend(other, ceiling=2 * PRICE) is None
+    with pytest.raises(BudgetExceeded):
+        await journal.intend(other, ceiling=3 * PRICE - 1)
+    assert await journal.intend(other, ceiling=3 * PRICE) is None
 
 
 @pytest.mark.parametrize("stage", GIVEN_UP)
 async def test_a_generation_that_was_given_up_is_nobodys_to_share(journal: Journal, stage: Stage) -> None:
-    """Neither the row nor one of equal content is told to wait for it; no intent writes over what was given up."""
-    record = await given_up(journal, stage)
+    """A row of equal content shares what is bought in its place."""
+    _, record = await given_up(journal, stage)
     twin = intent(await entered(journal, planned("twin")), content=record.content)
-    assert await journal.intend(twin, ceiling=None) is None
-    assert await journal.intend(intent(record), ceiling=None) == "twin"
-    await journal.save(advance(twin, Refused(TROUBLE)))
-    assert await journal.intend(evolve(intent(record), sunk=0, former=()), ceiling=None) is None
+    assert await journal.intend(twin, ceiling=None) == "row"
+
+
+async def test_what_was_given_up_twice_leads_back_twice(journal: Journal) -> None:
+    """A lost POST in place of an overdue generation, itself given up: each that bought nothing leads back one step."""
+    aside, record = await given_up(journal, Stage.SUBMITTED)
+    uncertain = advance(advance(record, Lost()), Unfound(TROUBLE))
+    await journal.save(uncertain)
+    record = intent(uncertain, again=True)
+    assert await journal.intend(record, ceiling=None) is None
+    assert (record.sunk, len(record.former)) == (2 * PRICE, 2)
     found = await journal.get("row")
-    assert found is not None
-    assert (found.sunk, found.former) == (record.sunk, record.former)
+    assert found == record
+    back = advance(record, Refused(TROUBLE))
+    await journal.save(back)
+    assert await journal.get("row") == back == evolve(uncertain, attempt=3)
+    back = advance(back, Unbought())
+    await journal.save(back)
+    assert await journal.get("row") == back == evolve(aside, attempt=3)
 
 
 async def test_rows_to_try_again_are_those_that_cost_nothing_and_were_tried(journal: Journal) -> None:
@@ -440,11 +494,33 @@ async def test_rows_to_try_again_are_those_that_cost_nothing_and_were_tried(jour
         await brought(journal, stage, stage)
     unsent = await brought(journal, "unsent", Stage.SUBMITTING)
     await journal.save(advance(unsent, Unsent()))
-    await given_up(journal, Stage.SUBMITTED, "given up")
     found = [record.key for _, record in await journal.again(after=0, limit=10)]
-    assert found == ["failed", "unsent", "given up"]
+    assert found == ["failed", "unsent"]
     (first,) = await journal.again(after=0, limit=1)
     assert [record.key for _, record in await journal.again(after=first[0], limit=10)] == found[1:]
+
+
+@pytest.mark.parametrize("stage", [Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED])
+async def test_a_price_is_held_for_what_was_bought_before_anybody_told_it(journal: Journal, stage: Stage) -> None:
+    """By what the service is seen to hold, or by any price; no save takes it away, and no other price is changed."""
+    told = await brought(journal, "told", stage)
+    rows = {}
+    for key, duration in (("row", 5), ("long", 10)):
+        record = intent(await entered(journal, planned(key, duration=duration)), credits_=None)
+        assert await journal.intend(record, ceiling=None) is None
+        for event in ways(key)[stage]:
+            if isinstance(event, Accepted):
+                event = Accepted(event.generation_id)  # noqa: PLW2901  # nobody tells what it costs
+            record = advance(record, Rendered() if isinstance(event, Rendered) else event)
+            await journal.save(record)
+        rows[key] = record
+    await journal.fill_price(MODEL, 5, 7)
+    assert [record.credits for record in await all_rows(journal)] == [told.credits, 7, None]
+    await journal.save(rows["row"])
+    await journal.raise_price(MODEL, 10, 9)
+    assert [record.credits for record in await all_rows(journal)] == [told.credits, 7, 9]
+    tally = await journal.tally()
+    assert tally.spent + tally.held == PRICE + 7 + 9
 
 
 async def test_under_a_ceiling_nothing_is_intended_without_a_price(journal: Journal) -> None:
@@ -514,6 +590,19 @@ async def test_the_ceiling_holds_for_500_at_once_while_the_price_rises(journal: 
     # 61 are out when the last raise comes, and are worth 732 then: not one more is written.
     assert (tally.submitting, tally.planned, tally.held) == (61, 439, 61 * 12)
     assert sum(isinstance(result, BudgetExceeded) for result in results) == 439
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.DONE])
+async def test_a_done_row_stays_done(journal: Journal, stage: Stage) -> None:
+    """A save of another stage, by whoever still holds the row, is refused; one that adds to it is not."""
+    done = await brought(journal, "row", Stage.DONE)
+    before = await journal.tally()
+    with pytest.raises(JournalError, match="row 'row' is done"):
+        await journal.save(evolve(done, stage=stage))
+    assert await journal.get("row") == done
+    assert await journal.tally() == before
+    await journal.save(evolve(done, seconds=5.5))
+    assert await journal.get("row") == evolve(done, seconds=5.5)
 
 
 @pytest.mark.parametrize("stage", [Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED, Stage.DONE])
@@ -645,7 +734,7 @@ EVENTS = st.one_of(
     st.builds(Rendered, AMOUNTS),
     st.builds(Verified, st.integers(0, 99), st.just("ab" * 32), st.none() | st.just(5.0)),
     st.builds(Shared, IDS, CONTENTS, st.integers(0, 99), st.just("cd" * 32)),
-    st.sampled_from([Unsent(), Lost(), Unbought(), Resubmitted(), Stored(), Retried()]),
+    st.sampled_from([Unsent(), Lost(), Unbought(), Stored(), Retried()]),
     st.sampled_from([Refused(TROUBLE), Unfound(TROUBLE), Failed(TROUBLE), Overdue(TROUBLE), Unstored(TROUBLE)]),
 )
 
@@ -718,11 +807,13 @@ class Histories(RuleBasedStateMachine):
     def enrol(self, rows: list[tuple[str, str]]) -> None:
         self._both("enrol", [planned(key, prompt) for key, prompt in rows])
 
-    @rule(key=KEYS, content=CONTENTS, price=AMOUNTS, ceiling=st.none() | st.integers(0, 60))
-    def intend(self, key: str, content: str, price: int | None, ceiling: int | None) -> None:
+    @rule(key=KEYS, content=CONTENTS, price=AMOUNTS, ceiling=st.none() | st.integers(0, 60), again=st.booleans())
+    def intend(self, key: str, content: str, price: int | None, ceiling: int | None, *, again: bool) -> None:
         known = self._known(key) or planned(key)
         before = self._known(key)
-        record = intent(evolve(known, stage=Stage.PLANNED), content=content, credits_=price)
+        again = again and (known.stage, Resubmitted) in TRANSITIONS
+        known = known if again else evolve(known, stage=Stage.PLANNED, fallback=None)
+        record = intent(known, content=content, credits_=price, again=again)
         answer = self._both("intend", record, ceiling=ceiling)
         if answer is not None:
             assert self._known(key) == before
@@ -733,9 +824,9 @@ class Histories(RuleBasedStateMachine):
         if (known.stage, type(event)) in TRANSITIONS:
             self._both("save", advance(known, event))
 
-    @rule(price=st.integers(0, 40), duration=st.sampled_from([5, 10]))
-    def raise_price(self, price: int, duration: int) -> None:
-        self._both("raise_price", MODEL, duration, price)
+    @rule(price=st.integers(0, 40), duration=st.sampled_from([5, 10]), seen=st.booleans())
+    def raise_price(self, price: int, duration: int, *, seen: bool) -> None:
+        self._both("raise_price" if seen else "fill_price", MODEL, duration, price)
 
     @rule(name=st.sampled_from(NOTES), value=st.none() | TEXTS)
     def note(self, name: str, value: str | None) -> None:
@@ -921,7 +1012,7 @@ def test_any_history_leaves_both_alike_and_loses_nothing_acknowledged() -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=20,
+            max_examples=30,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

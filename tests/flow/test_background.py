@@ -141,6 +141,7 @@ async def test_shielded_work_may_end_in_the_moment_of_the_cancellation(backgroun
         caller.cancel()
         await asyncio.wait({caller}, timeout=1)
         assert caller.done()
+        assert caller.cancelled() or caller.result() is True
 
 
 async def test_errors_of_shielded_work_are_its_callers(background: Background) -> None:
@@ -190,17 +191,21 @@ async def test_it_is_entered_in_one_task_and_left_in_another() -> None:
 
 async def test_a_task_of_its_starters_may_end() -> None:
     """What one caller began goes on when that caller's task is over, or was cancelled."""
-    background = Background()
+    background, work = Background(), Work(100)
 
     async def begin() -> None:
-        await background.start(Work(100))
+        await background.start(work)
         await asyncio.sleep(100)
 
     starter = asyncio.ensure_future(begin())
     await asyncio.sleep(1)
     starter.cancel()
     await asyncio.wait({starter})
+    assert starter.cancelled()
     assert await background.result(await background.start(Work(1))) == "result"
+    assert work.ended == ""
+    await asyncio.sleep(100)
+    assert work.ended == "done"
     await background.aclose()
 
 
@@ -216,12 +221,16 @@ async def test_many_first_callers_get_one_task() -> None:
 
 
 async def test_closing_what_never_began_does_nothing() -> None:
-    """And twice neither."""
-    background = Background()
+    """And twice neither: it takes no time, ends nothing, and what is begun afterwards lives until it is closed."""
+    background, work, tasks, began = Background(), Work(1), asyncio.all_tasks(), now()
     await background.aclose()
-    await background.start(Work(1))
+    assert (asyncio.all_tasks(), now()) == (tasks, began)
+    job = await background.start(work)
+    assert await background.result(job) == "result"
     await background.aclose()
     await background.aclose()
+    assert asyncio.all_tasks() == tasks
+    assert work.ended == "done"
 
 
 async def test_closing_waits_though_it_is_cancelled() -> None:

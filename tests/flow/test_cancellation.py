@@ -8,143 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import anyio
 import pytest
-from attrs import evolve
 
-from kling_async import Batch, Generation, ImageToVideo, KlingClient
+from kling_async import Generation, ImageToVideo, KlingClient
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.types.record import Stage
 from tests.adapters.conftest import CancelEverywhere
 from tests.adapters.conftest import cancel_everywhere as _cancel_everywhere
 from tests.flow.harness import IMAGE_URL, World, found_in, world
+from tests.flow.hinges import Hinge, Moment, hinged_batch, hinged_client, left_where_it_hangs
 
 pytestmark = pytest.mark.looptime
 
 cancel_everywhere = _cancel_everywhere
 
-Moment: TypeAlias = Literal["before", "after"]
-"""Whether a call hangs before it takes effect, or when it has and its caller is not told."""
-
 MANY = 400
 """More calls than any scenario makes."""
-
-
-# ------------------------------------------------------------- doors that hang
-
-
-class Hinge:
-    """Counts the calls of all doors; at one of them its caller is stuck for an hour, or until it is cancelled."""
-
-    def __init__(self, number: int, moment: Moment) -> None:
-        self._number, self._moment = number, moment
-        self.count = 0
-        self.stuck = asyncio.Event()
-        self.where = ""
-
-    @asynccontextmanager
-    async def around(self, name: str) -> AsyncIterator[None]:
-        self.count += 1
-        mine = self.count == self._number
-        if mine and self._moment == "before":
-            await self._hang(name)
-        yield
-        if mine and self._moment == "after":
-            await self._hang(name)
-
-    async def _hang(self, name: str) -> None:
-        self.where = name
-        self.stuck.set()
-        await asyncio.sleep(3600)
-
-
-class Door:
-    """Passes every call on to a real door, through a hinge."""
-
-    def __init__(self, door: Any, hinge: Hinge) -> None:
-        self._door, self._hinge = door, hinge
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._door, name)
-        if name in {"stage", "fetch"}:
-            return self._block(found, name)
-        if inspect.isasyncgenfunction(found):
-            return self._stream(found, name)
-        return self._call(found, name) if inspect.iscoroutinefunction(found) else found
-
-    def _call(self, found: Callable[..., Any], name: str) -> Callable[..., Any]:
-        async def call(*values: Any, **named: Any) -> Any:
-            async with self._hinge.around(name):
-                return await found(*values, **named)
-
-        return call
-
-    def _stream(self, found: Callable[..., Any], name: str) -> Callable[..., Any]:
-        async def stream(*values: Any, **named: Any) -> AsyncIterator[Any]:
-            async for piece in found(*values, **named):
-                async with self._hinge.around(name):
-                    pass
-                yield piece
-
-        return stream
-
-    def _block(self, found: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @asynccontextmanager
-        async def block(*values: Any, **named: Any) -> AsyncIterator[Door]:
-            async with self._hinge.around(name), found(*values, **named) as inner:
-                yield Door(inner, self._hinge)
-
-        return block
-
-
-def hinged_batch(batch: Batch, hinge: Hinge) -> None:
-    """Put a hinge between a batch that is not entered yet and its doors."""
-    crew = batch._crew
-    journal, store = Door(crew.journal, hinge), Door(crew.store, hinge)
-    crew.service.transport = crew.downloader._transport = Door(crew.service.transport, hinge)
-    crew.downloader._store = store
-    batch._crew = evolve(crew, journal=journal, store=store)
-    secretary = batch._secretary
-    secretary._journal, secretary._results = journal, Door(secretary._results, hinge)
-
-
-def hinged_client(client: KlingClient, hinge: Hinge) -> None:
-    """Put a hinge between a client and its doors."""
-    client._service.transport = Door(client._service.transport, hinge)
-    place = client._place
-
-    def hinged(path: Any) -> Any:
-        store, downloader, name = place(path)
-        if not isinstance(downloader._store, Door):
-            downloader._transport = client._service.transport
-            downloader._store = Door(store, hinge)
-        return downloader._store, downloader, name
-
-    client._place = hinged
-
-
-async def left_where_it_hangs(work: Callable[[], Coroutine[Any, Any, object]], hinge: Hinge) -> bool:
-    """Do work, and leave it as soon as it hangs; tell whether it did."""
-    task, stuck = asyncio.ensure_future(work()), asyncio.ensure_future(hinge.stuck.wait())
-    await asyncio.wait({task, stuck}, return_when=asyncio.FIRST_COMPLETED)
-    stuck.cancel()
-    if not hinge.stuck.is_set():
-        await task
-        return False
-    task.cancel()
-    await asyncio.wait({task})
-    assert task.cancelled(), f"{hinge.where}: {task.exception()!r}"
-    return True
 
 
 # ---------------------------------------------------------------------- a batch

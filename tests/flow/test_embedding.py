@@ -98,8 +98,14 @@ async def test_a_stream_as_a_fixture(streaming: AsyncIterator[Outcome]) -> None:
     assert (await anext(streaming)).ok
 
 
-async def test_a_client_as_a_fixture_that_is_never_used(client: KlingClient) -> None:
-    """Nothing was begun, nothing is to be ended."""
+async def test_a_client_that_is_never_used(service: World, client: KlingClient) -> None:
+    """Nothing is begun by entering it, and nothing is there to be ended: no task, no call."""
+    assert client._background._task is None
+    tasks = asyncio.all_tasks()
+    async with service.client():
+        assert asyncio.all_tasks() == tasks
+    assert asyncio.all_tasks() == tasks
+    assert not service.book.calls
 
 
 async def test_handlers_share_one_client(service: World, tmp_path: Path) -> None:
@@ -300,7 +306,8 @@ async def test_two_clients_and_a_batch_side_by_side(service: World, tmp_path: Pa
 OWN_LOOP = pytest.mark.looptime(False)
 
 
-async def _whole_life(folder: Path) -> None:
+async def _whole_life(folder: Path) -> int:
+    """Make a video with a client and five with a batch that is left amid its run; return how many were bought."""
     async with Simulator(SimulatorSettings(clips="template", durations=0.2, limit=None)) as simulator:
         flags: dict[str, Any] = {"base_url": simulator.base_url, "api_key": "sim-key", "poll_interval_min": 0.05}
         async with open_client(**flags) as client:
@@ -309,6 +316,9 @@ async def _whole_life(folder: Path) -> None:
             await anext(outcomes)
         async with open_batch(folder / "out", **flags) as batch:
             assert (await batch.run(requests(5))).tally.done == 5
+        assert await found_in(folder / "out" / "videos") == {f"row{i}.mp4" for i in range(5)}
+        assert "a.mp4" in await found_in(folder)
+        return len(simulator.book.bought())
 
 
 @OWN_LOOP
@@ -318,22 +328,30 @@ def test_under_debug_mode_nothing_is_said(tmp_path: Path, caplog: pytest.LogCapt
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for name in ("one", "two"):
-            asyncio.run(_whole_life(tmp_path / name), debug=True)
+            assert asyncio.run(_whole_life(tmp_path / name), debug=True) == 6
         gc.collect()
     assert [str(warning.message) for warning in said] == []
     assert [line for line in caplog.messages if not line.startswith("Executing")] == []  # a slow machine's affair
 
 
 @OWN_LOOP
-def test_under_eager_tasks(tmp_path: Path) -> None:
-    """Python 3.12's eager task factory, where there is one, changes nothing."""
+def test_under_a_task_factory_of_the_programs_own(tmp_path: Path) -> None:
+    """Whatever makes the tasks, and though it begins them at once (as Python 3.12's can): nothing is other."""
+    made = 0
 
-    async def main() -> None:
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+        nonlocal made
+        made += 1
         if sys.version_info >= (3, 12):
-            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-        await _whole_life(tmp_path)
+            return asyncio.eager_task_factory(loop, work, **options)
+        return asyncio.Task(work, loop=loop, **options)
 
-    asyncio.run(main())
+    async def main() -> int:
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await _whole_life(tmp_path)
+
+    assert asyncio.run(main()) == 6
+    assert made > 20, "the factory was not asked"
 
 
 @OWN_LOOP
@@ -342,7 +360,7 @@ def test_nothing_of_it_stays_in_the_loop(tmp_path: Path) -> None:
 
     async def main() -> None:
         before = asyncio.all_tasks()
-        await _whole_life(tmp_path)
+        assert await _whole_life(tmp_path) == 6
         await asyncio.sleep(0.05)
         assert asyncio.all_tasks() == before
 

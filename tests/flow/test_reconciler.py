@@ -60,10 +60,17 @@ class Log(ScriptedTransport):
         self.rows = list(rows)
         self.reads: list[Read] = []
         self.broken: Callable[[Read], bool] = lambda _read: False
+        self.full: Callable[[Read], bool] = lambda _read: False
+        self.retry_after: str | None = None
+        self.polls: list[HttpReply] = []
+        self.polled = 0
         self._latency = latency
 
     async def send(self, call: HttpCall) -> HttpReply:
         query = dict(call.query)
+        if "generation_id" in query:
+            self.polled += 1
+            return self.polls[min(self.polled, len(self.polls)) - 1]
         start, end = (datetime.fromisoformat(query[name]).timestamp() for name in ("start", "end"))
         read = Read(start, end, int(query["offset"]), now())
         self.reads.append(read)
@@ -72,6 +79,8 @@ class Log(ScriptedTransport):
             await asyncio.sleep(self._latency)
         if self.broken(read):
             return HttpReply(500, {}, b"{}")
+        if self.full(read):
+            return HttpReply(429, {} if self.retry_after is None else {"retry-after": self.retry_after}, b"{}")
         page = sorted(listed, key=lambda row: -row.created)[read.offset : read.offset + int(query["limit"])]
         data = [
             {"client_request_id": row.name, "inference_id": row.generation_id, "status": row.status, "model": "m"}
@@ -101,7 +110,8 @@ def crowd(count: int, created: float = START) -> list[Row]:
 
 async def test_one_look_tells_what_the_log_says() -> None:
     """Bought, with the generation; failed, and so free; or not listed. Rows without an id of ours are passed over."""
-    log = Log(Row("bought", generation_id="gen-1"), Row("failed", status="failed"), Row(None), Row("", status="failed"))
+    failed = Row("failed", generation_id=None, status="failed")
+    log = Log(Row("bought", generation_id="gen-1"), failed, Row(None), Row("", status="failed"))
     async with reading(log) as reconciler:
         found = [await reconciler.find(name, sent_at=START, timeout=0) for name in ("bought", "failed", "unknown")]
     assert found == [Found(Finding.BOUGHT, "gen-1"), Found(Finding.NOT_BOUGHT), Found(Finding.NOT_LISTED)]
@@ -313,3 +323,84 @@ async def test_the_simulated_log_is_read_to_the_right_row(tmp_path: Path, listin
         bought = {purchase.prompt: purchase.generation_id for purchase in w.book.bought()}
         assert [generation.id for generation in generations] == [bought[f"prompt {i}"] for i in range(300)]
         assert len(bought) == len(w.book.bought()) == 300
+
+
+def asked_too_often(log: Log, read: Read) -> bool:
+    """Tell whether the log was asked more than 200 times within the last 60 s."""
+    return sum(other.at > read.at - 60 for other in log.reads[-201:]) > 200
+
+
+async def test_a_long_log_is_read_at_the_pace_that_it_permits() -> None:
+    """25,000 requests of a week, newest first: one read, in a minute and a half, without a refusal."""
+    log = Log(*crowd(25_000), Row("lost", START - 100))
+    log.full = lambda read: asked_too_often(log, read)
+    async with reading(log) as reconciler:
+        found = await reconciler.find("lost", sent_at=START + 1000, timeout=0, look_back=7 * 86_400)
+    assert found == Found(Finding.BOUGHT, "gen")
+    assert [read.offset for read in log.reads] == list(range(0, 25_001, 100))
+    assert 60 < now() < 100
+
+
+@pytest.mark.parametrize(("retry_after", "least"), [("40", 40), (None, 5), ("86400", 300)])
+async def test_a_log_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says(
+    retry_after: str | None, least: float
+) -> None:
+    """Up to a cap; then the read goes on from the same page. It is an answer, and no trouble."""
+    log, heard = Log(*crowd(250), Row("lost")), []  # type: ignore[var-annotated]
+    log.retry_after = retry_after
+    log.full = lambda read: read.offset == 200 and sum(other.offset == 200 for other in log.reads) < 2
+    async with reading(log, heard) as reconciler:
+        assert (await reconciler.find("lost", sent_at=START, timeout=0)).finding is Finding.BOUGHT
+    assert [read.offset for read in log.reads] == [0, 100, 200, 200]
+    assert least <= log.reads[3].at - log.reads[2].at <= least + 1
+    assert heard == [None] * 4 + ["read"]
+
+
+async def test_a_read_that_broke_off_goes_on_where_it_was() -> None:
+    """While there is time; what tells that it is not listed is a whole read that begins anew."""
+    log = Log(*crowd(1000))
+    log.broken = lambda read: read.offset == 500 and read.at < 100
+    async with reading(log) as reconciler:
+        look = asyncio.ensure_future(reconciler.find("lost", sent_at=START, timeout=300))
+        await asyncio.sleep(99)
+        broken = [read.offset for read in log.reads]
+        assert broken[:9] == [0, 100, 200, 300, 400, 500, 500, 500, 500]
+        assert broken.count(0) == 1
+        assert broken[9] == 400, "one page is read twice, in case the order of its rows changed"
+        assert (await look).finding is Finding.NOT_LISTED
+    last = [read for read in log.reads if read.at >= 300]
+    assert [read.offset for read in last][-10:] == list(range(0, 1000, 100))
+
+
+COMPLETED = HttpReply(200, {}, b'{"id": "gen-1", "status": "completed", "video": {"url": "https://cdn.example/v.mp4"}}')
+GENERATING = HttpReply(200, {}, b'{"id": "gen-1", "status": "generating"}')
+ENDED = HttpReply(200, {}, b'{"id": "gen-1", "status": "error", "error": {"message": "no"}}')
+UNRESOLVED = HttpReply(200, {}, b'{"id": "", "status": "unknown", "error": {"message": "not now"}}')
+MISSING = HttpReply(404, {}, b'{"statusCode": 404, "message": "Inference not found"}')
+BROKEN = HttpReply(500, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("polls", "finding", "polled"),
+    [
+        ([COMPLETED], Finding.BOUGHT, 1),
+        ([GENERATING], Finding.BOUGHT, 1),
+        ([ENDED], Finding.NOT_BOUGHT, 1),
+        ([MISSING, ENDED], Finding.NOT_BOUGHT, 2),
+        ([MISSING, COMPLETED], Finding.BOUGHT, 2),
+        ([MISSING], Finding.NOT_BOUGHT, 4),
+        ([BROKEN, BROKEN, MISSING], Finding.BOUGHT, 4),
+        ([UNRESOLVED], Finding.BOUGHT, 4),
+        ([BROKEN], Finding.BOUGHT, 4),
+    ],
+)
+async def test_what_the_log_lists_as_failed_under_an_id_is_asked_for(
+    polls: list[HttpReply], finding: Finding, polled: int
+) -> None:
+    """It is not bought where polls say that it failed, or deny it again and again; in doubt it is taken over."""
+    log = Log(Row("lost", generation_id="gen-1", status="failed"))
+    log.polls = polls
+    async with reading(log) as reconciler:
+        found = await reconciler.find("lost", sent_at=START, timeout=0)
+    assert (found.finding, log.polled) == (finding, polled)
+    assert found.generation_id == ("gen-1" if finding is Finding.BOUGHT else None)

@@ -33,6 +33,7 @@ from kling_async.types.record import (
     Unsent,
     Unstored,
     Verified,
+    Waiting,
 )
 from kling_async.types.request import ImageToVideo
 
@@ -45,7 +46,7 @@ EVENTS: tuple[Event, ...] = (
     Refused(TROUBLE),
     Lost(),
     Unbought(),
-    Resubmitted(),
+    Resubmitted(Intended("ka1.j.k.3", 2000.0, "f" * 64, 700_000, "digest of the key")),
     Unfound(TROUBLE),
     Rendered(450_000),
     Failed(TROUBLE),
@@ -53,10 +54,13 @@ EVENTS: tuple[Event, ...] = (
     Verified(10, "d" * 64, 5.0),
     Stored(),
     Shared("g-other", "c" * 64, 10, "d" * 64, 5.0),
+    Waiting(TROUBLE),
     Unstored(TROUBLE),
     Retried(),
 )
 WITH_AN_ID = {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
+AGAIN = Resubmitted(Intended("ka1.j.k.3", 2000.0, "f" * 64, 700_000, "digest of the key"))
+GIVEN_UP = [Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED]
 BASE = Record("k", "k.mp4", ImageToVideo("a.png"), "w" * 64)
 
 
@@ -133,18 +137,16 @@ class TestMoney:
 
     @pytest.mark.parametrize("stage", sorted(WITH_AN_ID))
     def test_a_bought_row_is_submitted_again_only_after_it_failed_or_by_its_owners_word(self, stage: Stage) -> None:
-        """Every way from a stage with an id to SUBMITTING leads through FAILED, which is free, or `Resubmitted`."""
+        """Every way from a stage with an id to SUBMITTING leads through FAILED, which is free, or is `Resubmitted`."""
         for way in paths(stage, Stage.SUBMITTING):
-            assert Resubmitted in way or way.index(Failed) < way.index(Retried)
+            assert way[-1] is Resubmitted or way.index(Failed) < way.index(Retried)
 
     def test_there_is_a_way_at_all(self) -> None:
         """Else the test above would hold for nothing."""
-        given_up = [Resubmitted, Intended]
         ways = list(paths(Stage.SUBMITTED, Stage.SUBMITTING))
-        assert [Failed, Retried, Intended] in ways
-        assert given_up in ways
         assert [way for way in ways if Resubmitted not in way] == [[Failed, Retried, Intended]]
-        assert list(paths(Stage.RENDERED, Stage.SUBMITTING)) == [given_up]
+        assert [Resubmitted] in ways
+        assert list(paths(Stage.RENDERED, Stage.SUBMITTING)) == [[Resubmitted]]
         assert list(paths(Stage.PLANNED, Stage.SUBMITTING)) == [[Intended]]
 
     def test_what_was_charged_never_fails(self) -> None:
@@ -159,19 +161,37 @@ class TestMoney:
         before = record(stage, trouble=TROUBLE, sunk=7, former=("g-old",))
         assert advance(before, Retried()) == evolve(before, trouble=None)
 
-    @pytest.mark.parametrize("stage", [Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED])
+    @pytest.mark.parametrize("stage", GIVEN_UP)
     def test_what_is_given_up_is_not_forgotten(self, stage: Stage) -> None:
-        """Its money is sunk, its id one of the former; what was verified of a file is nobody's any more."""
-        after = moved(stage, Resubmitted(), trouble=TROUBLE, sunk=100, former=("g-old",))
-        assert (after.stage, after.sunk, after.former) == (Stage.PLANNED, 600_100, ("g-old", "g-0"))
-        assert (after.generation_id, after.credits, after.trouble) == (None, None, None)
-        assert (after.size, after.sha256, after.seconds) == (None, None, None)
+        """Its money is sunk, its id one of the former; all else is the intent's, as of any other POST."""
+        after = moved(stage, AGAIN, trouble=TROUBLE, sunk=100, former=("g-old",))
+        assert (after.stage, after.sunk, after.former) == (Stage.SUBMITTING, 600_100, ("g-old", "g-0"))
+        anew = moved(Stage.PLANNED, AGAIN.intent, sunk=600_100, former=("g-old", "g-0"))
+        assert evolve(after, fallback=None) == anew
+
+    @pytest.mark.parametrize("stage", GIVEN_UP)
+    @pytest.mark.parametrize(
+        "way", [[Unsent()], [Refused(TROUBLE)], [Lost(), Unbought()], [Lost(), Accepted("g-1"), Failed(TROUBLE)]]
+    )
+    def test_what_bought_nothing_in_its_place_gives_all_of_it_back(self, stage: Stage, way: list[Event]) -> None:
+        """Stage, id, money and reason are what they were; only the attempt is counted, so that no POST's id returns."""
+        before = record(stage, trouble=Trouble("Old", "old"), sunk=100, former=("g-old",), sent_with="a key")
+        after = advance(before, AGAIN)
+        for event in way:
+            after = advance(after, event)
+        assert after == evolve(before, attempt=before.attempt + 1)
+
+    @pytest.mark.parametrize("stage", GIVEN_UP)
+    def test_what_is_rendered_in_its_place_has_replaced_it(self, stage: Stage) -> None:
+        """From then on there is nothing to lead back to: both are paid for."""
+        after = advance(advance(moved(stage, AGAIN), Accepted("g-1")), Rendered())
+        assert (after.stage, after.fallback, after.former) == (Stage.RENDERED, None, ("g-0",))
 
     def test_a_lost_post_that_is_given_up_is_known_by_its_own_id(self) -> None:
         """No generation is known; of a price that nobody told nothing is known either."""
-        after = moved(Stage.UNCERTAIN, Resubmitted(), generation_id=None, credits=None)
+        after = moved(Stage.UNCERTAIN, AGAIN, generation_id=None, credits=None)
         assert (after.former, after.sunk) == (("ka1.j.k.2",), 0)
-        assert moved(Stage.UNCERTAIN, Resubmitted(), generation_id=None, client_request_id=None).former == ()
+        assert moved(Stage.UNCERTAIN, AGAIN, generation_id=None, client_request_id=None).former == ()
 
     def test_an_uncertain_row_is_submitted_again_only_when_nothing_was_bought_or_its_owner_says_so(self) -> None:
         """Two events, and no other, lead back from it without an id."""
@@ -180,15 +200,18 @@ class TestMoney:
             for (stage, event), target in TRANSITIONS.items()
             if stage is Stage.UNCERTAIN and target is Stage.PLANNED
         }
-        assert back == {Unbought, Resubmitted}
+        assert back == {Unbought}
         firsts = {way[0] for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING)}
         assert firsts == {Unbought, Resubmitted, Accepted}
         ways = [way for way in paths(Stage.UNCERTAIN, Stage.SUBMITTING) if way[0] is Accepted]
         assert all(Failed in way or Resubmitted in way for way in ways)
 
-    def test_a_post_leads_to_submitting_from_planned_alone(self) -> None:
-        """The intent is always written first, from a row that nobody paid for."""
-        assert [key for key, target in TRANSITIONS.items() if target is Stage.SUBMITTING] == [(Stage.PLANNED, Intended)]
+    def test_a_post_leads_to_submitting_from_planned_or_by_its_owners_word(self) -> None:
+        """The intent is always written first: over a row that nobody paid for, or with what it gives up."""
+        assert {key for key, target in TRANSITIONS.items() if target is Stage.SUBMITTING} == {
+            (Stage.PLANNED, Intended),
+            *((stage, Resubmitted) for stage in GIVEN_UP),
+        }
 
     def test_a_lost_answer_is_never_planned_again_by_itself(self) -> None:
         """It is uncertain, and stays it when it is not found."""
@@ -221,10 +244,10 @@ class TestMoney:
             if after is not row:
                 history.append(type(event))
             row = after
-        intents = [i for i, event in enumerate(history) if event is Intended]
+        intents = [i for i, event in enumerate(history) if event in {Intended, Resubmitted}]
         assert row.attempt == len(intents)
         for one, other in itertools.pairwise(intents):
-            assert {Unsent, Unbought, Resubmitted, Refused, Failed} & set(history[one:other])
+            assert {Unsent, Unbought, Refused, Failed} & set(history[one:other]) or history[other] is Resubmitted
 
     @QUICK
     @given(st.sampled_from(sorted(WITH_AN_ID)), st.lists(st.sampled_from(EVENTS), max_size=30))
@@ -244,7 +267,10 @@ class TestMoney:
     @QUICK
     @given(st.lists(st.sampled_from(EVENTS), max_size=40))
     def test_no_history_loses_an_id_or_its_money(self, events: list[Event]) -> None:
-        """Whatever was accepted is the row's own, among the former ones, or failed, which is free; sunk never falls."""
+        """Whatever was accepted is the row's own, among the former ones, or failed, which is free.
+
+        Where any is, the row is neither PLANNED, to be bought unasked, nor FAILED, as if nothing had been paid.
+        """
         row, accepted, free = BASE, set[str](), set[str]()
         for number, event in enumerate(events):
             event = Accepted(f"g-{number}", 5) if isinstance(event, Accepted) else event  # noqa: PLW2901  # an id of its own
@@ -253,10 +279,10 @@ class TestMoney:
                 accepted.add(event.generation_id)
             if after is not row and isinstance(event, Failed):
                 free.add(row.generation_id or "")
-            assert after.sunk >= row.sunk
-            assert (after.sunk, after.former) == (row.sunk, row.former) or isinstance(event, Resubmitted)
             row = after
-        assert accepted - free <= {row.generation_id, *row.former}
+            assert accepted - free <= {row.generation_id, *row.former}
+            assert not row.former or row.stage not in {Stage.PLANNED, Stage.FAILED}
+            assert (row.sunk > 0) <= bool(row.former)
 
 
 class TestFields:
@@ -302,7 +328,6 @@ class TestFields:
             (Stage.SUBMITTING, Unsent()),
             (Stage.SUBMITTED, Failed(TROUBLE)),
             (Stage.UNCERTAIN, Unbought()),
-            (Stage.UNCERTAIN, Resubmitted()),
         ],
     )
     def test_what_bought_nothing_holds_nothing(self, stage: Stage, event: Event) -> None:

@@ -30,7 +30,6 @@ from kling_async.errors import (
     ServerTrouble,
     Truncated,
 )
-from kling_async.rules.envelopes import error_of
 from kling_async.rules.retry import TABLE, Operation, Verdict, backoff, decide, named_pause
 from kling_async.rules.wire import decode_submit
 from kling_async.types.exchange import HttpReply
@@ -179,19 +178,10 @@ def test_what_follows_where_no_answer_was_read(error: KlingError, verdict: Verdi
     assert decide(Operation.SUBMIT, error) is verdict
 
 
-@pytest.mark.parametrize("status", [300, 400, 401, 402, 403, 404, 408, 418, 429, 500, 502, 503, 504, 524])
-@pytest.mark.parametrize("kind", [answer, html])
-def test_a_failed_poll_is_asked_again(status: int, kind: object) -> None:
-    """It is free and says nothing of the generation: no error ends a paid job by itself."""
-    reply = answer(status) if kind is answer else html(status)
-    assert decide(Operation.ASK, error_of(reply)) is Verdict.AGAIN
-
-
 @pytest.mark.parametrize("error", [NotSent("x"), AnswerLost("x"), ProtocolViolation("x")])
-@pytest.mark.parametrize("operation", [Operation.ASK, Operation.DOWNLOAD])
-def test_what_costs_nothing_is_tried_again(error: KlingError, operation: Operation) -> None:
-    """A poll and a download may be repeated after any trouble of the network."""
-    assert decide(operation, error) is Verdict.AGAIN
+def test_what_costs_nothing_is_tried_again(error: KlingError) -> None:
+    """A download may be repeated after any trouble of the network."""
+    assert decide(Operation.DOWNLOAD, error) is Verdict.AGAIN
 
 
 @pytest.mark.parametrize(
@@ -212,11 +202,11 @@ def test_what_follows_from_a_failed_download(error: KlingError, verdict: Verdict
     assert decide(Operation.DOWNLOAD, error) is verdict
 
 
-def test_no_download_and_no_poll_stops_submitting_or_buys() -> None:
+def test_no_download_stops_submitting_or_buys() -> None:
     """These verdicts are a POST's alone."""
     for kind in tree():
-        for error, operation in itertools.product(variants(kind), (Operation.ASK, Operation.DOWNLOAD)):
-            assert decide(operation, error) in {Verdict.AGAIN, Verdict.FRESH_LINK, Verdict.RAISE}
+        for error in variants(kind):
+            assert decide(Operation.DOWNLOAD, error) in {Verdict.AGAIN, Verdict.FRESH_LINK, Verdict.RAISE}
 
 
 def test_key_and_money_stop_submitting() -> None:

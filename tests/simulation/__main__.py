@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.simulation.audit import Broken
 from tests.simulation.lives import run_seed
-from tests.simulation.many import several
+from tests.simulation.many import several, what_broke
 from tests.simulation.scenario import scenario
 
 _AT_ONCE = 25
 """Seeds that one task of a process runs."""
+_USAGE = "usage: python -m tests.simulation SEED | FIRST LAST (LAST is not run)"
 
 
 def told(seed: int) -> bool:
@@ -22,9 +22,9 @@ def told(seed: int) -> bool:
     trace: list[str] = []
     try:
         run = run_seed(scenario(seed), trace=trace)
-    except Broken as broken:
+    except Exception as error:  # noqa: BLE001  # whatever ends a seed is told with its trace
         print("\n".join(trace))
-        print(f"seed {seed}: {broken}")
+        print(f"seed {seed}: {what_broke(error)}")
         return False
     print("\n".join(trace))
     print(f"seed {seed}: {run.lives} lives, killed at {run.crashes}, {run.bought} bought; its trace is {run.digest}")
@@ -48,6 +48,9 @@ def many(first: int, last: int) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the seeds that are asked for; return the exit code."""
+    if len(arguments) not in {1, 2} or not all(argument.isdecimal() for argument in arguments):
+        print(_USAGE, file=sys.stderr)
+        return 2
     numbers = [int(argument) for argument in arguments]
     return 0 if (told(numbers[0]) if len(numbers) == 1 else many(numbers[0], numbers[1])) else 1
 

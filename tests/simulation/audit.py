@@ -10,14 +10,16 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
+from kling_async import Retry
 from kling_async.rules.identity import client_request_id
 from kling_async.simulator import Purchase
-from kling_async.simulator.settings import CREDITS_PER_USD
+from kling_async.simulator.settings import CREDITS_PER_USD, MODEL
 from kling_async.types.record import Stage
 from tests.simulation.remote import Remote
 from tests.simulation.scenario import Scenario
@@ -26,6 +28,8 @@ _OWN_FAULT: Final = frozenset({"GenerationFailed", "InvalidRequest", "ApiError",
 """What may fail a row for good: never the service's trouble."""
 _MOST: Final = 20
 """POSTs after which a row that was taken and came to nothing each time is given up."""
+_DENIALS: Final = 3
+"""Answers that there is no video before a generation may be given up."""
 _FULL: Final = 0.8
 """Share of the slots' time that must be used where nothing is wrong."""
 
@@ -49,10 +53,15 @@ class Left:
     """What a life left behind."""
 
     folder: Path
+    """The job's folder."""
     remote: Remote
+    """The service and its account book."""
     rows: dict[str, sqlite3.Row]
+    """The journal's rows by their keys."""
     tally: dict[str, sqlite3.Row]
+    """The journal's tally by stage."""
     notes: dict[str, str]
+    """What else the journal remembers."""
 
     @classmethod
     def read(cls, folder: Path, remote: Remote) -> Left:
@@ -91,6 +100,28 @@ class Left:
             for attempt in range(1, row["attempt"] + 1)
         }
 
+    def underrated(self) -> list[Purchase]:
+        """Return what was bought at the dearer price before the client could know of it, and is not refunded."""
+        remote = self.remote
+        return [
+            one
+            for one in remote.desk.book.bought()
+            if one.state != "refunded"
+            and one.price > remote.price_before(one.duration)
+            and remote.left_at[one.request_id] <= remote.told_at.get(one.duration, inf)
+        ]
+
+    def surplus(self, purchase: Purchase) -> int:
+        """Return the credits by which a purchase was dearer than before the price rose."""
+        return purchase.price - self.remote.price_before(purchase.duration)
+
+    def forget_unwritten_prices(self) -> None:
+        """Forget that a dearer price was told, where the life that was told it could not write it down."""
+        for duration in list(self.remote.told_at):
+            seen = int(self.notes.get(f"price seen {duration} {MODEL}", "0"))
+            if seen <= self.remote.price_before(duration):
+                del self.remote.told_at[duration]
+
     def videos(self) -> dict[str, Path]:
         """Return what stands under final names, and under temporary ones."""
         found = (self.folder / "videos").rglob("*")
@@ -120,6 +151,11 @@ def _asked_for(row: sqlite3.Row) -> str:
 
 def _set_aside(row: sqlite3.Row) -> bool:
     return bool(row["trouble_kind"]) and row["stage"] in {Stage.SUBMITTED, Stage.RENDERED, Stage.UNCERTAIN}
+
+
+def _has_no_video(row: sqlite3.Row) -> bool:
+    """Tell whether a row was set aside, or waits for the video of one that was."""
+    return _set_aside(row) or bool(row["trouble_kind"] and row["stage"] == Stage.PLANNED)
 
 
 def _former(row: sqlite3.Row) -> list[str]:
@@ -188,8 +224,7 @@ def _audit_files(left: Left) -> None:
         hold(true=row is not None, otherwise=f"{name} belongs to no row")
         if row is None:
             continue
-        shared = row["stage"] == Stage.PLANNED  # a link to another row's video is made before it is written down
-        hold(true=shared or row["sha256"] == digest, otherwise=f"{name} was named before its digest was written")
+        hold(true=row["sha256"] == digest, otherwise=f"{name} was named before its digest was written")
         one = row["generation_id"] or row["shares"]
         if one is not None:
             hold(true=digest in left.remote.digests(jobs[one]), otherwise=f"{name} is not what was served")
@@ -216,18 +251,58 @@ def _audit_money(left: Left) -> None:
         book = left.remote.desk.book
         counted = sum(amount for stage, amount in money.items() if stage != Stage.FAILED)
         counted += sum(row["sunk"] for row in left.rows.values() if "sunk" in row.keys())  # noqa: SIM118 - of a Row
+        known = left.by_request_id()
+        unknown = sum(
+            max(0, one.price - (known[one.request_id or ""]["credits"] or 0))
+            for one in left.underrated()
+            if not _given_up(known, one)
+        )
+        unknown += sum(left.surplus(one) for one in left.underrated() if _given_up(known, one))
         hold(
-            true=counted >= book.charges + book.holds,
+            true=counted + unknown >= book.charges + book.holds,
             otherwise=f"{book.charges + book.holds} credits are spent or held, the journal counts {counted}",
         )
 
 
+def audit_word(before: Left, left: Left, retry: Retry | None, *, log_was_read: bool) -> None:
+    """Nothing is given up but by its owner's word, of a row that was set aside, and that nobody has a video of.
+
+    Args:
+        before: What the life before left.
+        left: What this one left.
+        retry: What its owner said; None for a plain run.
+        log_was_read: Whether this life asked the usage log.
+    """
+    for key, row in left.rows.items():
+        known = before.rows.get(key)
+        given_up = [one for one in _former(row) if known is None or one not in _former(known)]
+        hold(true=not given_up or (retry is not None and retry.buy_again), otherwise=f"{key} was given up unasked")
+        for one in given_up:
+            aside = known is not None and _set_aside(known)
+            hold(true=aside and len(given_up) == 1, otherwise=f"{key} gave up {one}, and was not set aside")
+            if known is None or retry is None:
+                continue
+            if one == known["client_request_id"] and known["stage"] == Stage.UNCERTAIN:
+                looked = retry.uncertain and log_was_read
+                hold(true=looked, otherwise=f"{key} gave up its lost POST, which was not looked for")
+                continue
+            said = left.remote.said.get(one, [])
+            unfinished = known["stage"] == Stage.SUBMITTED and said[-1:] == ["unfinished"]
+            denied = said.count("denied") >= _DENIALS and said[-1:] != ["link"]
+            gone = unfinished or denied or said.count("refused") >= _DENIALS
+            hold(true=gone, otherwise=f"{key} gave up {one}, of which was said in this life: {said}")
+
+
 def audit_budget(left: Left, budget: float | None) -> None:
-    """The ceiling was never passed."""
+    """The ceiling was passed by nothing but the POSTs that were in the air when a dearer price was first told."""
     book = left.remote.desk.book
     if budget is not None:
         taken = (book.charges + book.holds) / CREDITS_PER_USD
-        hold(true=taken <= budget + 1e-6, otherwise=f"{taken:.2f} USD are spent or held, the budget is {budget:.2f}")
+        beyond = sum(map(left.surplus, left.underrated())) / CREDITS_PER_USD
+        hold(
+            true=taken <= budget + beyond + 1e-6,
+            otherwise=f"{taken:.2f} USD are spent or held, the budget is {budget:.2f}, and {beyond:.2f} were not known",
+        )
 
 
 def audit_end(left: Left, scenario: Scenario) -> None:
@@ -258,7 +333,7 @@ def _audit_results(left: Left) -> None:
     done = sorted(f"videos/{row['name']}" for row in left.rows.values() if row["stage"] == Stage.DONE)
     told = sorted(one["file_name"] for one in _lines(left.folder / "metadata.jsonl"))
     hold(true=told == done, otherwise="the metadata are not the rows that are done, each once")
-    failed = sorted(key for key, row in left.rows.items() if row["stage"] == Stage.FAILED or _set_aside(row))
+    failed = sorted(key for key, row in left.rows.items() if row["stage"] == Stage.FAILED or _has_no_video(row))
     told = sorted(one["key"] for one in _lines(left.folder / "failures.jsonl"))
     hold(true=told == failed, otherwise=f"failures.jsonl tells {told}, not {failed}")
 

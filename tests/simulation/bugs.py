@@ -1,4 +1,4 @@
-"""Twelve planted bugs: the faults that every client of this kind is tempted by. Each must be caught by the seeds.
+"""Sixteen planted bugs: the faults that every client of this kind is tempted by. Each must be caught by the seeds.
 
 A bug is a patch that holds while its block lasts; the tests alone know it.
 """
@@ -16,8 +16,9 @@ from attrs import evolve
 
 from kling_async.adapters import sqlite
 from kling_async.errors import DownloadError, GenerationFailed, KlingError, NotFound
-from kling_async.flow import buyer, downloader, walker
-from kling_async.flow.crew import Scribe
+from kling_async.flow import asker, buyer, downloader, walker
+from kling_async.flow.crew import Instruction, Scribe
+from kling_async.flow.log_pages import LogPages
 from kling_async.flow.reconciler import Finding, Found, Reconciler
 from kling_async.rules import lifecycle
 from kling_async.rules.account import LogEntry
@@ -129,14 +130,14 @@ def adopt_by_model() -> Iterator[None]:
 @contextmanager
 def ask_the_log_for_one_hour_only() -> Iterator[None]:
     """Read the last hour of the usage log, whenever the POST was."""
-    real = Reconciler._page
+    real = LogPages.read
 
-    async def page(self: Any, start: float, end: float, offset: int) -> Any:
+    async def page(self: Any, start: float, end: float, *, offset: int) -> Any:
         loop = asyncio.get_running_loop()
         now = loop.wall() if isinstance(loop, SimulatedLoop) else end
-        return await real(self, max(start, now - 3600), max(end, now), offset)
+        return await real(self, max(start, now - 3600), max(end, now), offset=offset)
 
-    with patch.object(Reconciler, "_page", page):
+    with patch.object(LogPages, "read", page):
         yield
 
 
@@ -202,6 +203,51 @@ def truncated_file_gets_its_name() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def buy_on_when_the_price_has_risen() -> Iterator[None]:
+    """Go on under a budget as if the dearer answer had told nothing."""
+    with patch.object(buyer.Buyer, "_hear_price", lambda *_: None):
+        yield
+
+
+@contextmanager
+def plain_retry_gives_up() -> Iterator[None]:
+    """Let a plain `retry` buy again whatever was set aside."""
+    real = walker.Walker._take_up
+
+    async def take_up(self: Any, record: Record, slot: Any, word: Instruction) -> Any:
+        if word is Instruction.RETRY and record.set_aside and record.generation_id is not None:
+            record = await self._again.buy(record, slot)
+            return record, None, word if record.set_aside else Instruction.GO_ON
+        return await real(self, record, slot, word)
+
+    with patch.object(walker.Walker, "_take_up", take_up):
+        yield
+
+
+@contextmanager
+def buy_again_never_asks_first() -> Iterator[None]:
+    """Take the owner's word for the service's."""
+
+    async def settle(_self: Any, record: Record) -> Any:
+        return record, None, asker.Denial.GONE
+
+    with patch.object(asker.Asker, "settle", settle):
+        yield
+
+
+@contextmanager
+def sunk_money_is_forgotten() -> Iterator[None]:
+    """Give the money of what was given up back to the budget."""
+    real = lifecycle._given_up
+
+    def given_up(record: Record) -> Record:
+        return evolve(real(record), sunk=record.sunk)
+
+    with patch.object(lifecycle, "_given_up", given_up):
+        yield
+
+
 BUGS: Final[Mapping[str, Bug]] = {
     "POST again after a lost answer": post_again_after_a_lost_answer,
     "POST before the intent is saved": post_before_the_intent,
@@ -215,5 +261,9 @@ BUGS: Final[Mapping[str, Bug]] = {
     "a window that ignores UNCERTAIN": window_that_ignores_uncertain,
     "retry of a paid row": retry_of_a_paid_row,
     "a truncated file given its name": truncated_file_gets_its_name,
+    "buying on when the price has risen": buy_on_when_the_price_has_risen,
+    "a plain retry gives up": plain_retry_gives_up,
+    "buy-again never asks first": buy_again_never_asks_first,
+    "sunk money is forgotten": sunk_money_is_forgotten,
 }
 """Every planted bug by its name."""

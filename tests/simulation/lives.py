@@ -24,7 +24,7 @@ from kling_async import ImageToVideo, open_batch
 from kling_async.errors import KlingError
 from kling_async.types.outcome import BatchReport
 from kling_async.types.record import Record
-from tests.simulation.audit import Broken, Left, audit_end, audit_life
+from tests.simulation.audit import Broken, Left, audit_budget, audit_end, audit_life, audit_word
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.remote import BASE_URL, KEY, LifeClock, Remote, RemoteTransport
 from tests.simulation.scenario import START, Life, Scenario
@@ -42,12 +42,15 @@ class Run:
     """What came of one seed."""
 
     scenario: Scenario
+    """What the seed decided."""
     trace: list[str] = field(factory=list)
     """Every call and every saved change, with its time."""
     crashes: list[str] = field(factory=list)
     """Where it was killed."""
     lives: int = 0
+    """How many lives it took."""
     bought: int = 0
+    """How many generations were bought."""
 
     @property
     def digest(self) -> str:
@@ -62,7 +65,14 @@ def run_seed(scenario: Scenario, *, trace: list[str] | None = None) -> Run:
         Broken: A promise was broken.
     """
     run = Run(scenario, [] if trace is None else trace)
-    remote = Remote(scenario.service, scenario.plan, outages=scenario.outages, start=START, skew=scenario.skew)
+    remote = Remote(
+        scenario.service,
+        scenario.plan,
+        outages=scenario.outages,
+        start=START,
+        skew=scenario.skew,
+        rise=scenario.rise,
+    )
     shm = Path("/dev/shm")  # noqa: S108 - memory, where there is some: an fsync costs nothing there
     loops: list[SimulatedLoop] = []
     logging.getLogger("kling_async").setLevel(logging.CRITICAL)
@@ -86,6 +96,8 @@ def _live_on(run: Run, remote: Remote, place: Path, loops: list[SimulatedLoop]) 
         loops.append(loop)
         run.lives = number
         run.trace.append(f"life {number}: {life}")
+        before, reads = Left.read(folder, remote), remote.desk.book.calls["log"]
+        remote.said.clear()
         finished = _one_life(run, remote, loop, folder, life, number)
         remote.settle()
         if loop.dead:
@@ -95,6 +107,9 @@ def _live_on(run: Run, remote: Remote, place: Path, loops: list[SimulatedLoop]) 
             loop.close()
         left = Left.read(folder, remote)
         audit_life(left, scenario)
+        audit_word(before, left, life.retry, log_was_read=remote.desk.book.calls["log"] > reads)
+        audit_budget(left, _flags(scenario, number).get("budget"))
+        left.forget_unwritten_prices()
         if finished and life.end == "end" and life.retry is None and left.at_its_end(scenario):
             if late or not left.set_aside:
                 audit_end(left, scenario)
@@ -171,7 +186,9 @@ class _Notes:
     """Writes every saved change into the trace, and says whose slot was given up."""
 
     trace: list[str]
+    """Where they are written."""
     transport: RemoteTransport
+    """Knows the time, and the remote side."""
 
     def changed(self, before: Record, after: Record) -> None:
         now = self.transport.loop.time()

@@ -5,6 +5,7 @@ A module of its own: a process that is spawned cannot import another one's `__ma
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,9 +20,14 @@ def several(seeds: Sequence[int]) -> Counter[str]:
     for seed in seeds:
         try:
             run = run_seed(scenario(seed))
-        except Broken as broken:
-            print(f"seed {seed}: {broken}", flush=True)
+        except Exception as error:  # noqa: BLE001  # whatever ends a seed is told with its number
+            print(f"seed {seed}: {what_broke(error)}", flush=True)
             figures["broken"] += 1
         else:
             figures.update(seeds=1, lives=run.lives, crashes=len(run.crashes), bought=run.bought)
     return figures
+
+
+def what_broke(error: Exception) -> str:
+    """Return what ended a seed: the promise that was broken, or all that is known of an error that nobody foresaw."""
+    return str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error)).rstrip()

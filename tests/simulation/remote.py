@@ -7,14 +7,15 @@ in the words of `kling_async.ports.Transport`.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from yarl import URL
 
 from kling_async.adapters.images import LocalImages
@@ -26,6 +27,7 @@ from kling_async.simulator.jobs import Job
 from kling_async.simulator.stamps import http_date
 from kling_async.types.exchange import HttpCall, HttpReply
 from tests.simulation.loop import SimulatedLoop
+from tests.simulation.scenario import Rise
 
 BASE_URL, CDN_URL, KEY = "http://127.0.0.1:1", "http://127.0.0.1:2", "simulated-key"
 
@@ -48,6 +50,7 @@ class Remote:
         outages: When nothing can be reached: from, to, in wall-clock seconds.
         start: The wall's time when it begins.
         skew: Seconds by which the service's clock is ahead.
+        rise: When the price rises, if it does.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Remote:
         outages: tuple[tuple[float, float], ...],
         start: float,
         skew: float,
+        rise: Rise | None = None,
     ) -> None:
         self.desk = Desk(settings, plan, cdn_url=CDN_URL, now=start + skew, on_accepted=self._accepted)
         self.desk.service.clip_size = lambda job: len(self.clip(job))
@@ -67,6 +71,14 @@ class Remote:
         """Generations, or POSTs, whose slots were rightly given up before they ended."""
         self.most_open = 0
         """The most generations that were open at once, the excused ones apart."""
+        self.left_at: dict[str | None, float] = {}
+        """When each POST left the client, in wall-clock seconds, by its id."""
+        self.told_at: dict[int, float] = {}
+        """When the client was first told the dearer price, in wall-clock seconds, by the duration of the video."""
+        self.said: dict[str, list[str]] = {}
+        """What each generation's polls and downloads were answered in this life, in order: `unfinished`, `link`,
+        `denied` (not known, or no link), `refused` (by the file host); what tells nothing is left out."""
+        self._rise = rise
         self._outages = outages
         self._skew = skew
 
@@ -85,6 +97,40 @@ class Remote:
             one for one in bought if one.state == "held" and not {one.generation_id, one.request_id} & self.excused
         ]
         self.most_open = max(self.most_open, len(still))
+
+    def note_said(self, generation_id: str, status: int, body: bytes) -> None:
+        """Take note of what the answer to a poll said of a generation; trouble says nothing."""
+        job, said = self.desk.world.jobs.get(generation_id), self.said.setdefault(generation_id, [])
+        if status == 404:
+            said.append("denied")
+        elif status == 200 and CDN_URL.encode() in body:
+            said.append("link")
+        elif status == 200 and job is not None and job.purchase.state == "held":
+            said.append("unfinished")
+        elif status == 200 and job is not None and not job.fate.linked:
+            said.append("denied")
+
+    def reprice(self) -> None:
+        """Let the price rise, if its moment has come."""
+        rise, settings = self._rise, self.desk.settings
+        if rise is not None and self.wall >= rise.at:
+            five, ten = settings.price_5_usd * rise.times, settings.price_10_usd * rise.times
+            self.desk.world.settings = evolve(settings, price_5_usd=five, price_10_usd=ten)
+
+    def note_told(self, body: bytes) -> None:
+        """Take note of what an answer that has reached the client told it of the price."""
+        told = None
+        with suppress(ValueError):
+            told = json.loads(body)
+        if not isinstance(told, dict) or not isinstance(told.get("meta"), dict):
+            return
+        job = self.desk.world.jobs.get(str(told.get("id")))
+        if job is not None and job.purchase.price > self.price_before(job.order.duration):
+            self.told_at.setdefault(job.order.duration, self.wall)
+
+    def price_before(self, duration: int) -> int:
+        """Return the price of a video before it rose, in credits."""
+        return self.desk.settings.price(duration)
 
     def is_out(self) -> bool:
         """Tell whether nothing can be reached now."""
@@ -129,7 +175,7 @@ class RemoteTransport:
         clock: The life's clock.
         dice: Decides how long each way takes.
         inputs: Where images that came as bytes are kept.
-        note: Is told of each call and its end, for the trace.
+        trace: Is told of each call and its end.
     """
 
     remote: Remote
@@ -149,12 +195,15 @@ class RemoteTransport:
         return reply
 
     async def _send(self, call: HttpCall) -> HttpReply:
+        if call.method == "POST":
+            self.remote.left_at[dict(call.headers).get("X-Client-Request-Id")] = self.clock.wall()
         await self._travel("out")
         if self.remote.is_out():
             raise NotSent("the service cannot be reached")
         asked = await self._read(call)
         if self.remote.desk.refuses(asked, self.remote.now):
             raise NotSent("refused") if self.dice.random() < 0.5 else AnswerLost("reset")
+        self.remote.reprice()
         reaction = self.remote.desk.ask(asked, self.remote.now)
         if reaction.manner == "stall" or reaction.delay >= call.timeout:
             await asyncio.sleep(call.timeout)
@@ -163,6 +212,9 @@ class RemoteTransport:
         await self._travel("back")
         if reaction.manner != "send":
             raise AnswerLost("the connection ended before the answer")
+        self.remote.note_told(reaction.answer.body)
+        if generation_id := asked.query.get("generation_id"):
+            self.remote.note_said(generation_id, reaction.answer.status, reaction.answer.body)
         headers = {"date": http_date(int(self.remote.now)), **_lower(reaction.answer.headers)}
         return HttpReply(reaction.answer.status, headers, reaction.answer.body)
 
@@ -196,6 +248,7 @@ class RemoteTransport:
             job = found
             found = self.remote.cdn.deliver(job, fetch, lambda: self.remote.clip(job), self.remote.now)
         self.trace.append(f"{self.loop.time():.6f} GET {place.path} {found.manner} {found.answer.status}")
+        self._note_refused(place.path, found)
         if found.manner == "drop":
             raise AnswerLost("the file host cut the connection")
         if found.manner == "stall" or found.delay >= stall_after:
@@ -204,6 +257,12 @@ class RemoteTransport:
         await asyncio.sleep(found.delay)
         await self._travel("from the file host")
         yield _Download(self, found, stall_after)
+
+    def _note_refused(self, path: str, found: Delivery) -> None:
+        """Take note of a link that the file host refuses, or behind which there is no video."""
+        job, status, body = self.remote.desk.links.find(path), found.answer.status, found.answer.body
+        if job is not None and (status in {401, 403, 404, 410} or (status == 200 and body[4:8] != b"ftyp")):
+            self.remote.said.setdefault(job.id, []).append("refused")
 
     async def aclose(self) -> None:
         """Nothing is to be closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kling_async import ImageToVideo, Retry
 from kling_async.simulator import FaultPlan, SimulatorSettings
@@ -28,6 +28,10 @@ _LEAD_TO_RANGES: Final = frozenset({"cut", "closed", "stalled_midway", "wrong_le
 """After these the rest of a video is asked for; were that garbage, only a full decode would see it, too."""
 _STOPS_THE_TAP: Final = frozenset({"401", "403", "403_credit", "429_arrears"})
 """Troubles that end a life early; they come seldom."""
+_TRIED_AGAIN: Final = 0.35
+"""Share of the scenarios in which what was set aside is tried again, some of it bought again."""
+_RISING: Final = 0.25
+"""Share of the scenarios in which the price rises."""
 _DOWNTIMES: Final = (0.0, 5.0, 120.0, 2_000.0, 7_500.0, 100_000.0, 270_000.0)
 """Seconds between two lives."""
 
@@ -49,20 +53,41 @@ class Life:
 
 
 @frozen
+class Rise:
+    """The service holds more for a video from some moment on; nobody tells it beforehand."""
+
+    at: float
+    """When, in wall-clock seconds."""
+    times: float
+    """How many times the price before it."""
+
+
+@frozen
 class Scenario:
     """Everything that a seed decides."""
 
     seed: int
+    """The seed."""
     requests: tuple[ImageToVideo, ...]
+    """The rows of the job."""
     service: SimulatorSettings
+    """What the service is like."""
     plan: FaultPlan
+    """What goes wrong, and how often."""
     outages: tuple[tuple[float, float], ...]
+    """When nothing can be reached: from, to, in wall-clock seconds."""
     skew: float
+    """Seconds by which the service's clock is ahead."""
     cap: int
+    """Generations that may be open at once."""
     flags: dict[str, Any]
+    """The settings of the first life, by name; a budget grows from life to life."""
     lives: tuple[Life, ...]
+    """The lives that are planned; after them, there are as many that run to their end as the job needs."""
     calm: bool
     """Whether nothing goes wrong but that downloads are slow: then the account must be used fully."""
+    rise: Rise | None = None
+    """When the price rises; None where it never does."""
 
 
 def scenario(seed: int) -> Scenario:
@@ -83,7 +108,7 @@ def scenario(seed: int) -> Scenario:
         flags["downloads_at_once"] = 16
     elif dice.random() < 0.3:
         flags["budget"] = round(PRICE * dice.randint(1, len(requests)), 2)
-    return Scenario(
+    decided = Scenario(
         seed,
         requests,
         _service(dice, cap, calm=calm),
@@ -95,6 +120,7 @@ def scenario(seed: int) -> Scenario:
         () if calm else _lives(dice),
         calm,
     )
+    return decided if calm else _with_second_tries(_with_rise(decided))
 
 
 def _requests(dice: Random, *, calm: bool) -> tuple[ImageToVideo, ...]:
@@ -162,6 +188,34 @@ def _outages(dice: Random) -> tuple[tuple[float, float], ...]:
     """Return up to two times in which nothing can be reached; some last too long to be waited for."""
     begins = [START + dice.uniform(0, 6_000) for _ in range(dice.choice((0, 0, 1, 2)))]
     return tuple((begin, begin + dice.choice((60.0, 600.0, 2_400.0))) for begin in begins)
+
+
+def _with_rise(scenario: Scenario) -> Scenario:
+    """Let the price rise in every fourth scenario, nearly always under a budget; the answers to submits tell it."""
+    dice = Random(f"rises/{scenario.seed}")
+    if dice.random() >= _RISING:
+        return scenario
+    flags = dict(scenario.flags)
+    if dice.random() < 0.9:
+        flags["budget"] = round(PRICE * dice.randint(1, len(scenario.requests)), 2)
+    rise = Rise(START + 10 ** dice.uniform(0, 4), dice.choice((1.1, 1.5, 3.0)))
+    return evolve(scenario, service=evolve(scenario.service, meta=True), flags=flags, rise=rise)
+
+
+def _with_second_tries(scenario: Scenario) -> Scenario:
+    """Give up early in every third scenario, and try again what was set aside; half of the tries may buy it again."""
+    dice = Random(f"again/{scenario.seed}")
+    if dice.random() >= _TRIED_AGAIN:
+        return scenario
+    flags, lives = dict(scenario.flags), list(scenario.lives)
+    if dice.random() < 0.7:
+        flags["give_up_after"] = 700.0
+    for _ in range(dice.randint(1, 3)):
+        end: End = dice.choice(("crash", "stop", "end", "end"))
+        at = 10 ** dice.uniform(0, 3.0) if end == "crash" else 10 ** dice.uniform(0, 3.7)
+        retry = Retry(uncertain=dice.random() < 0.5, buy_again=dice.random() < 0.5)
+        lives.append(Life(end, at, dice.choice(_DOWNTIMES), retry_failed=False, retry=retry))
+    return evolve(scenario, flags=flags, lives=tuple(lives))
 
 
 def _lives(dice: Random) -> tuple[Life, ...]:

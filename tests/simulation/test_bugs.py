@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
@@ -25,17 +26,21 @@ CAUGHT_BY: Final = {
     "a window that ignores UNCERTAIN": 2,
     "retry of a paid row": 24,
     "a truncated file given its name": 7,
+    "a plain retry gives up": 24,
+    "buy-again never asks first": 131,
+    "sunk money is forgotten": 21,
 }
 """Seeds that are known to catch a bug: they are tried first."""
 
 
 @pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_is_caught(name: str) -> None:
+def test_a_planted_bug_is_caught(name: str, record_property: Callable[[str, object], None]) -> None:
+    """Some seed breaks a promise under it; which one is printed at the end of the test run."""
     with BUGS[name]():
         for seed in chain([CAUGHT_BY[name]] if name in CAUGHT_BY else [], range(WITHIN)):
             try:
                 run_seed(scenario(seed))
             except Broken as broken:
-                print(f"{name}: caught by seed {seed}: {broken}")
+                record_property("figures", f"planted bug, {name}: caught by seed {seed}: {broken}")
                 return
     pytest.fail(f"{name}: not caught by {WITHIN} seeds")

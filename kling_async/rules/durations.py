@@ -1,0 +1,212 @@
+"""What finished generations taught about how long one takes, and when to ask for it so that little is asked in vain.
+
+Pure. The hazard (the rate at which those still running finish) is learned in bins of age. Every answer "not yet" is
+exposure up to that age, so that what is still running counts too, and nothing is ever scanned. Polls are best spent at
+a rate proportional to the square root of the hazard: the mean lag of any other schedule with as many polls is longer.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import Any, Final
+
+FIRST_EDGE: Final = 0.01
+"""Seconds up to which ages are one bin."""
+GROWTH: Final = 1.06
+"""Each further bin is this much longer than the one before: a service of any speed is told apart as finely."""
+EDGES: Final = (0.0, *accumulate(range(330), lambda edge, _: edge * GROWTH, initial=FIRST_EDGE))
+"""The bins' edges in seconds of age; the last one is years."""
+
+PRIOR_MEDIAN: Final = 100.0
+"""Seconds of the median generation, before anything is known."""
+PRIOR_SIGMA: Final = 1.2
+"""Its spread: broad, since a narrow one that is wrong costs more than it ever saves."""
+PRIOR_WEIGHT: Final = 0.1
+"""Finishes that the prior counts for in each bin."""
+
+MEMORY: Final = 1000
+"""Finishes over which what was learned is forgotten."""
+REFRESH: Final = 5
+"""Finishes after which the schedule is made anew…"""
+REFRESH_SHARE: Final = 0.02
+"""…or so many of those remembered, if that is more: one among many changes little."""
+
+_BINS: Final = len(EDGES) - 1
+_WIDTHS: Final = tuple(after - before for before, after in pairwise(EDGES))
+
+
+def _prior() -> tuple[float, ...]:
+    """Return the prior's hazard in each bin."""
+
+    def survival(age: float) -> float:
+        return 0.5 * math.erfc(math.log(age / PRIOR_MEDIAN) / (PRIOR_SIGMA * math.sqrt(2))) if age > 0 else 1.0
+
+    hazards: list[float] = []
+    for before, after in pairwise(EDGES):
+        left, right = survival(before), survival(after)
+        known = left > 1e-12 and right > 1e-12 * left
+        hazards.append(math.log(left / right) / (after - before) if known else hazards[-1])
+    return tuple(max(hazard, 1e-9) for hazard in hazards)
+
+
+_PRIOR: Final = _prior()
+
+
+def bin_of(age: float) -> int:
+    """Return the bin that an age lies in."""
+    return min(max(bisect_right(EDGES, age) - 1, 0), _BINS - 1)
+
+
+class Durations:
+    """The hazard of one kind of generation, learned while generations run.
+
+    Args:
+        document: What an earlier run learned (`to_document`); None to begin with the prior.
+    """
+
+    def __init__(self, document: Mapping[str, Any] | None = None) -> None:
+        self._finished = [0.0] * _BINS
+        self._exposure = [0.0] * _BINS
+        # Whole bins that were passed, as the differences from bin to bin: a long stretch costs two additions.
+        self._passed = [0.0] * (_BINS + 1)
+        self._stale = 0
+        self.seen = 0.0
+        """Finishes that are remembered."""
+        self.hazard: Sequence[float] = _PRIOR
+        """Finishes a second among those still running, in each bin."""
+        if document is not None:
+            self._read(document)
+        self._learn()
+
+    def waited(self, since: float, age: float) -> None:
+        """Take note of an answer "not yet".
+
+        Args:
+            since: The age at the answer before, in seconds; 0 for the first one.
+            age: The age at this one.
+        """
+        if age <= since:
+            return
+        first, last = bin_of(since), bin_of(age)
+        if first == last:
+            self._exposure[first] += age - since
+            return
+        self._exposure[first] += EDGES[first + 1] - since
+        self._exposure[last] += age - EDGES[last]
+        self._passed[first + 1] += 1.0
+        self._passed[last] -= 1.0
+
+    def finished(self, since: float, age: float) -> bool:
+        """Take note of a finish that was noticed: somewhere after `since`, not after `age`.
+
+        It is spread over the bins between by what is known of them. Returns whether the schedule is to be made anew.
+        """
+        since = min(since, age)
+        stretch = [
+            (place, max(0.0, min(age, EDGES[place + 1]) - max(since, EDGES[place])))
+            for place in range(bin_of(since), bin_of(age) + 1)
+        ]
+        survival = [
+            *accumulate((math.exp(-self.hazard[place] * length) for place, length in stretch), mul, initial=1.0)
+        ]
+        ended = max(1.0 - survival[-1], 1e-12)
+        for (place, length), (before, after) in zip(stretch, pairwise(survival), strict=True):
+            self._finished[place] += (before - after) / ended if survival[-1] < 1 else 1 / len(stretch)
+            self._exposure[place] += length * max(0.0, (before + after) / 2 - survival[-1]) / ended
+        self.seen += 1
+        self._stale += 1
+        if self._stale < max(REFRESH, REFRESH_SHARE * self.seen) and self.seen > REFRESH:
+            return False
+        self._forget()
+        self._learn()
+        return True
+
+    def _forget(self) -> None:
+        keep = (1 - 1 / MEMORY) ** self._stale
+        self._stale = 0
+        self.seen *= keep
+        running = 0.0
+        for place in range(_BINS):
+            running += self._passed[place]
+            self._exposure[place] = keep * (self._exposure[place] + running * _WIDTHS[place])
+            self._finished[place] *= keep
+        self._passed = [0.0] * (_BINS + 1)
+
+    def _learn(self) -> None:
+        self.hazard = [
+            (PRIOR_WEIGHT + done) / (PRIOR_WEIGHT / prior + exposed)
+            for done, exposed, prior in zip(self._finished, self._exposure, _PRIOR, strict=True)
+        ]
+
+    def quantile(self, share: float) -> float:
+        """Return the age in seconds by which a share of all generations have ended."""
+        left, wanted = 0.0, -math.log1p(-share)
+        for place, hazard in enumerate(self.hazard):
+            more = hazard * _WIDTHS[place]
+            if left + more >= wanted:
+                return EDGES[place] + (wanted - left) / hazard
+            left += more
+        return EDGES[-1]
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what was learned as plain JSON values, for the next run."""
+        self._forget()
+        told = [
+            [place, round(done, 4), round(exposed, 3)]
+            for place, (done, exposed) in enumerate(zip(self._finished, self._exposure, strict=True))
+            if done or exposed
+        ]
+        return {"version": 1, "seen": round(self.seen, 3), "bins": told}
+
+    def _read(self, document: Mapping[str, Any]) -> None:
+        """Take over what an earlier run learned; what cannot be read is as if it were not there."""
+        try:
+            if document["version"] != 1:
+                return
+            bins = [(int(place), float(done), float(exposed)) for place, done, exposed in document["bins"]]
+            seen = float(document["seen"])
+        except (KeyError, TypeError, ValueError):
+            return
+        sound = all(0 <= place < _BINS and done >= 0 and exposed >= 0 for place, done, exposed in bins)
+        if not sound or not math.isfinite(seen + sum(done + exposed for _, done, exposed in bins)):
+            return
+        self.seen = max(0.0, seen)
+        for place, done, exposed in bins:
+            self._finished[place], self._exposure[place] = done, exposed
+
+
+class Schedule:
+    """The ages at which to ask, for one hazard and one mean lag: the square-root rule.
+
+    Args:
+        hazard: Of each bin.
+        lag: Seconds of the mean lag asked for.
+    """
+
+    def __init__(self, hazard: Sequence[float], lag: float) -> None:
+        roots = [math.sqrt(value) for value in hazard]
+        survival, whole = 1.0, 0.0
+        for root, value, width in zip(roots, hazard, _WIDTHS, strict=True):
+            ending = survival * -math.expm1(-value * width)
+            whole += root * ending / value
+            survival -= ending
+        self._rates = [whole / (2 * lag) * root for root in roots]
+        self._polls = [0.0, *accumulate(rate * width for rate, width in zip(self._rates, _WIDTHS, strict=True))]
+
+    def interval(self, age: float, *, polls: float = 1.0) -> float:
+        """Return the seconds until the next poll.
+
+        Args:
+            age: Seconds now.
+            polls: How many polls' worth to wait for; 1 for the plan, a little more or less for the jitter.
+        """
+        place = bin_of(age)
+        wanted = self._polls[place] + (age - EDGES[place]) * self._rates[place] + polls
+        if wanted >= self._polls[-1]:
+            return math.inf
+        there = bisect_right(self._polls, wanted) - 1
+        return EDGES[there] + (wanted - self._polls[there]) / self._rates[there] - age
