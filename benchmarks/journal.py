@@ -39,6 +39,7 @@ import aiosqlite
 from attrs import frozen
 
 from kling_async.adapters import sqlite, sqlite_rows
+from kling_async.adapters.migrate import migrate
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.rules.identity import written_digest
 from kling_async.rules.lifecycle import advance
@@ -114,7 +115,7 @@ def prepare(connection: sqlite3.Connection, rows: list[Record]) -> str:
     """Give a connection the journal's own schema and some rows; return the statement that saves."""
     for pragma in sqlite._PRAGMAS:  # noqa: SLF001  # the same schema and safety for all
         connection.execute(pragma)
-    sqlite._migrate(connection)  # noqa: SLF001
+    migrate(connection)
     statements = sqlite._read_statements()  # noqa: SLF001
     connection.execute("BEGIN")
     connection.executemany(statements["insert"], [sqlite_rows.enrolment_of(row) for row in rows])

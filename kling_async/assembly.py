@@ -22,12 +22,13 @@ from kling_async.adapters.pointer import OWN
 from kling_async.adapters.results import FolderResults
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.configuration import KEY_NAMES, load_settings
-from kling_async.errors import AuthenticationFailed, ConfigurationError, DownloadError, KlingError
+from kling_async.errors import AuthenticationFailed, ConfigurationError, KlingError
 from kling_async.flow.background import Background
 from kling_async.flow.batch import Batch
 from kling_async.flow.client import KlingClient
 from kling_async.flow.crew import Crew, Start
 from kling_async.flow.downloader import Downloader
+from kling_async.flow.experience import Experience
 from kling_async.flow.gate import Gate
 from kling_async.flow.journaled import JournaledClient
 from kling_async.flow.ledger import Ledger
@@ -37,9 +38,9 @@ from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
-from kling_async.flow.start import Keeper, read_start
+from kling_async.flow.start import Keeper, prove_writable, read_start
 from kling_async.ports import Clock, Journal, Observer, Transport, VideoStore
-from kling_async.rules.admission import Admission, Limits
+from kling_async.rules.admission import START, Admission, Limits
 from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
 from kling_async.types.request import ImageToVideo
@@ -104,7 +105,9 @@ def _core(
         else:
             gate.missed(error)
 
-    poller = Poller(service, background, settings.polling, pauses=settings.admission, dice=dice, heard=heard)
+    poller = Poller(
+        service, background, settings.polling, pauses=settings.admission, dice=dice, heard=heard, queued=gate.queued
+    )
     reconciler = Reconciler(
         service, background, heard=heard, read=gate.log_read, retry_after_cap=settings.admission.retry_after_cap
     )
@@ -112,7 +115,7 @@ def _core(
     return _Core(settings, background, clock, dice, gate, service, poller, reconciler, doors)
 
 
-def _admission(settings: Settings, *, open_now: int = 0) -> Admission:
+def _admission(settings: Settings, *, window: int = START) -> Admission:
     wanted = settings.admission
     adaptive = not isinstance(wanted.max_in_flight, int)
     cap = wanted.max_window if not isinstance(wanted.max_in_flight, int) else wanted.max_in_flight
@@ -123,7 +126,7 @@ def _admission(settings: Settings, *, open_now: int = 0) -> Admission:
         backoff_first=wanted.backoff_first,
         backoff_cap=wanted.backoff_cap,
     )
-    return Admission(limits, open_now=open_now)
+    return Admission(limits, window=window)
 
 
 def open_client(
@@ -235,13 +238,15 @@ def open_batch(
     )
     secretary = Secretary(book, results, store)
     purse = Purse(core.service, book, core.background, settings=core.settings, dice=core.dice)
+    downloader = core.downloader(store, wait_for_room=True)
     crew = Crew(
         service=core.service,
         journal=book,
         store=store,
         gate=core.gate,
         poller=core.poller,
-        downloader=core.downloader(store, wait_for_room=True),
+        downloader=downloader,
+        experience=Experience(book, core.clock, core.poller, core.gate, downloader),
         reconciler=core.reconciler,
         background=core.background,
         clock=core.clock,
@@ -253,23 +258,17 @@ def open_batch(
         await book.open()
         core.doors.extend([store.aclose, results.aclose, book.aclose])
         await store.clean()
-        await _prove_writable(store)
+        await prove_writable(store)
         start = await read_start(book, core.settings, core.dice, keeper=Keeper.BATCH, service_name=service_name)
+        service = service_name or core.settings.service.base_url
+        window = await crew.experience.read(f"{service} {start.key_digest}")
         tally = await book.tally()
-        core.gate.admission = _admission(core.settings, open_now=tally.submitting + tally.uncertain + tally.submitted)
+        found_open = tally.submitting + tally.uncertain + tally.submitted
+        core.gate.admission = _admission(core.settings, window=max(window, found_open))
         await purse.open()
         return start
 
     return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=(*observers, secretary))
-
-
-async def _prove_writable(store: LocalVideoStore) -> None:
-    """Write an empty file where the videos shall lie, before anything is bought."""
-    try:
-        async with store.stage("probe"):
-            pass
-    except DownloadError as error:
-        raise ConfigurationError(f"the videos' folder cannot be written: {error}") from None
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:

@@ -1,14 +1,27 @@
-"""Finds the journal that a folder has, before anything is opened: what begins no job must not make one.
+"""Finds the journal that a folder has, and reads from it how far the job has come, beside the process that runs it.
 
-Nothing here writes, and nothing is read but the folder's pointer.
+What begins no job must not make one: nothing here writes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
+from attrs import frozen
+
+from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.pointer import known_place
+from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import ConfigurationError
+from kling_async.flow.experience import STATISTICS
+from kling_async.types.outcome import Tally, usd
+
+_FRESH: Final = 15.0
+"""Seconds after which the figures of a run are those of one that has ended."""
 
 
 def find_journal(folder: Path, journal: Path | None = None) -> Path:
@@ -39,3 +52,72 @@ def _nowhere(folder: Path, place: Path) -> str:
     if folder not in place.parents:
         return f"the journal of {folder} was {place}, and is not there: bring it back, since it knows what was bought"
     return f"{folder} has no journal ({place}): nothing was run there. Give the folder that a run had as --out"
+
+
+@frozen
+class JobStatus:
+    """How far a job has come."""
+
+    out: Path
+    """The folder."""
+    tally: Tally
+    """The rows by stage, and their money."""
+    figures: Mapping[str, Any] | None
+    """The figures of the run under way, as `kling_async.types.statistics.Statistics` has them; None where none is."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no run is under way, or no row is left to it."""
+        return self.figures is None or self.tally.done + self.tally.failed == self.tally.rows
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the last row ends, by what was learned; None where too little is known."""
+        if self.figures is None or not self.figures["polling"]["median"]:
+            return None
+        left = self.tally.planned + self.tally.submitting + self.tally.submitted
+        return float(left * self.figures["polling"]["median"] / max(1, self.figures["admission"]["window"]))
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        tally = self.tally
+        stages = ("planned", "submitting", "uncertain", "submitted", "rendered", "done", "failed")
+        return {
+            "rows": tally.rows,
+            "done": tally.done,
+            "failed": tally.failed,
+            "uncertain": tally.uncertain,
+            "pending": tally.pending,
+            "duplicates": tally.shared,
+            "stages": {stage: getattr(tally, stage) for stage in stages},
+            "spent_usd": round(usd(tally.spent), 6),
+            "held_usd": round(usd(tally.held), 6),
+            "bytes": tally.bytes,
+            "out": str(self.out),
+            "running": self.figures is not None,
+            "seconds_left": self.seconds_left,
+            "statistics": self.figures,
+        }
+
+
+async def read_status(folder: Path, journal: Path | None = None) -> JobStatus:
+    """Read how far a job has come, beside the process that runs it.
+
+    Args:
+        folder: The job's folder.
+        journal: Where its owner says that the journal lies; None where nobody says.
+
+    Raises:
+        ConfigurationError: There is no journal, or it is another one.
+        JournalError: It cannot be read.
+    """
+    place = await asyncio.get_running_loop().run_in_executor(None, find_journal, folder, journal)
+    book = SqliteJournal(place, lock=False, read_only=True)
+    await book.open()
+    try:
+        tally, told = await book.tally(), await book.note(STATISTICS)
+    finally:
+        await book.aclose()
+    figures = json.loads(told) if told else None
+    fresh = figures is not None and abs(SystemClock().wall() - figures.pop("at")) < _FRESH
+    return JobStatus(folder, tally, figures if fresh else None)

@@ -26,8 +26,11 @@ Work = Callable[[sqlite3.Connection], Any]
 class Connection:
     """One connection and the one thread that uses it, by executor calls of the running loop."""
 
-    def __init__(self, path: Path, name: str, *, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: Path, name: str, *, before: Callable[[], None] = lambda: None, read_only: bool = False
+    ) -> None:
         self._path = path
+        self._read_only = read_only
         self._before = before
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
@@ -45,12 +48,17 @@ class Connection:
         try:
             if self._connection is None:
                 self._before()
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
+                self._connection = self._connect()
                 self._connection.row_factory = sqlite3.Row
             return work(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._read_only:
+            return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return sqlite3.connect(self._path, isolation_level=None, timeout=30)
 
     async def close(self, last: Callable[[], None] | None = None) -> None:
         """Close the connection, do a last thing on its thread, and let the thread go; a second time does nothing."""

@@ -16,9 +16,10 @@ from attrs import evolve
 
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
+from kling_async.adapters.migrate import check_schema, migrate
 from kling_async.adapters.pointer import check_place, claim, point
 from kling_async.adapters.sqlite_rows import enrolment_of, record_of, state_of
-from kling_async.errors import JournalError, JournalTooNew, KlingError, RequestChanged
+from kling_async.errors import JournalError, KlingError, RequestChanged
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
 from kling_async.rules.lifecycle import PAID_FOR
 from kling_async.rules.naming import collision_key, distinct_stem
@@ -43,16 +44,18 @@ class SqliteJournal:
         path: The database; its folder is made.
         folder: The job's folder, which has this journal and no other; None where nobody asks.
         lock: Whether to take the folder for this process alone. Reading the state of a running job needs no lock.
+        read_only: Whether nothing is to be written, not even a newer schema: for looking on while a job runs.
     """
 
-    def __init__(self, path: Path, *, folder: Path | None = None, lock: bool = True) -> None:
+    def __init__(self, path: Path, *, folder: Path | None = None, lock: bool = True, read_only: bool = False) -> None:
         self._path = path
         self._folder = folder
         self._locks = lock
         self._lock: FolderLock | None = None
         before = partial(check_place, folder, path) if folder is not None else lambda: None
-        self._writer = Connection(path, "kling-journal", before=before)
-        self._reader = Connection(path, "kling-journal-read")
+        self._read_only = read_only
+        self._writer = Connection(path, "kling-journal", before=before, read_only=read_only)
+        self._reader = Connection(path, "kling-journal-read", read_only=read_only)
         self._commits = GroupCommit(self._writer)
         self._sql: dict[str, str] = {}
 
@@ -67,13 +70,16 @@ class SqliteJournal:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._sql = _read_statements()
+        if self._read_only:
+            check_schema(connection)
+            return
         if self._locks:
             real = self._path.resolve()  # one lock, by whatever name the journal is called
             self._lock = FolderLock(real.with_name(f"{real.name}.lock"), self._folder or self._path.parent)
             self._lock.take()
         for pragma in _PRAGMAS:
             connection.execute(pragma)
-        _migrate(connection)
+        migrate(connection)
         if self._folder is not None:
             self._belong(connection, self._folder)
 
@@ -97,7 +103,7 @@ class SqliteJournal:
         try:
             await self._reader.close()
         finally:
-            await self._writer.close(self._lock.release if self._lock is not None else None)
+            await self._writer.close(lambda: self._lock.release() if self._lock is not None else None)
 
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
@@ -260,21 +266,3 @@ def _read_statements() -> dict[str, str]:
     text = resources.files(_PACKAGE).joinpath("sqlite.sql").read_text("utf-8")
     sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
     return {name.strip(): statement.strip() for name, _, statement in sections}
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Apply the numbered migrations that the database has not seen, each in a transaction of its own."""
-    found = sorted(
-        (entry for entry in resources.files(_PACKAGE).joinpath("migrations").iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(found):
-        raise JournalTooNew(
-            f"the journal was written by a newer kling-async (schema {version}; this one knows {len(found)}): "
-            "upgrade kling-async",
-            version=version,
-        )
-    for number, entry in enumerate(found[version:], version + 1):
-        script = entry.read_text("utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

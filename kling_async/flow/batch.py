@@ -23,6 +23,7 @@ from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailabl
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Instruction, Scribe, Start
 from kling_async.flow.enrolment import planned_record
+from kling_async.flow.latecomers import Latecomers
 from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
 from kling_async.flow.rows import Closed, Rows
 from kling_async.flow.secretary import Secretary
@@ -84,6 +85,7 @@ class Batch:
             raise
         scribe = Scribe(self._crew.journal, self._crew.clock, self._observers)
         self._buyer = Buyer(self._crew, scribe, journal_id=start.journal_id, key_digest=start.key_digest)
+        self._scribe = scribe
         self._walker = Walker(self._crew, scribe, self._buyer)
         return self
 
@@ -220,7 +222,7 @@ class Batch:
     ) -> None:
         self._crew.gate.begin()
         self._crew.flight.clear()
-        rows = Rows(self._crew, self._walker, send)
+        rows = Rows(self._crew, self._walker, Latecomers(self._crew, self._scribe), send)
         async with send, anyio.create_task_group() as around:
             await self._secretary.open()
             around.start_soon(self._guard)
@@ -233,10 +235,12 @@ class Batch:
                     else:
                         await take_up(self._crew, rows, group)
                         await self._until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
+                    rows.fed()
             finally:
                 # However the run ends: the results say what the journal says.
                 with anyio.move_on_after(_CLOSING, shield=True):
                     await self._secretary.close()
+                    await self._crew.experience.close()
             around.cancel_scope.cancel()
         await self._crew.settle()
         if self._crew.gate.closed is not None:
@@ -247,6 +251,7 @@ class Batch:
         limit = self._crew.settings.admission.unavailable_after
         while True:
             await asyncio.sleep(min(_GUARD, limit))
+            await self._crew.experience.tell()
             self._crew.gate.tell_outage()
             silence = self._crew.gate.silence()
             if silence is not None and silence[0] >= limit:

@@ -250,7 +250,6 @@ class Buyer:
         finally:
             self._crew.gate.certain(name)
         if found.finding is Finding.NOT_LISTED and again is not None:
-            logger.warning("%s: its lost submit is not in the usage log; it is bought again, as asked", record.key)
             return await again(record)
         return record
 

@@ -44,6 +44,9 @@ from kling_async.types.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_SOME_AGE: Final = 0.001
+"""Seconds of age of a generation whose age is not known."""
+
 _HISTORY: Final = 7 * 86_400.0
 """Seconds that `find` looks back."""
 
@@ -190,8 +193,10 @@ class KlingClient:
             GenerationFailed: The service could not make it; it costs nothing.
             GenerationOverdue: It is not finished yet, and resumable by its id.
         """
+        # A submit's own answer is young; of another one nobody knows the age: it may be finished, and is asked at once.
+        age = 0.0 if isinstance(generation, Generation) and generation.echoed is not None else _SOME_AGE
         limit = self._settings.polling.give_up_after if timeout is None else timeout
-        return await self._poller.watch(_id(generation), timeout=limit)
+        return await self._poller.watch(_id(generation), age=age, timeout=limit)
 
     async def download(self, generation: Generation | str, path: str | PathLike[str]) -> VideoFile:
         """Bring a finished generation's video to a file: whole, or not at all. Replaces what stands there.

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from kling_async.errors import BudgetExceeded, JournalError
 from kling_async.flow.background import Background
 from kling_async.flow.downloader import Downloader
+from kling_async.flow.experience import Experience
 from kling_async.flow.flight import Flight
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller
@@ -27,6 +28,7 @@ from kling_async.types.record import Event, Record
 from kling_async.types.settings import Settings
 
 logger = logging.getLogger(__name__)
+
 
 class Instruction(enum.Enum):
     """What a run is to do with a row that it takes up, by its owner's word."""
@@ -50,6 +52,7 @@ class Crew:
     gate: Gate
     poller: Poller
     downloader: Downloader
+    experience: Experience
     reconciler: Reconciler
     background: Background
     clock: Clock

@@ -7,11 +7,9 @@ link that is refused leads to a fresh link, a bounded number of times; nothing h
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from attrs import frozen
@@ -21,29 +19,23 @@ from kling_async.errors import (
     DiskFull,
     DownloadError,
     KlingError,
-    LinkExpired,
-    NotAVideo,
     NotSent,
     ServerTrouble,
-    Truncated,
 )
-from kling_async.ports import Download, StagedVideo, Transport, VideoStore
+from kling_async.flow.transfer import Transfer
+from kling_async.ports import Transport, VideoStore
 from kling_async.rules.links import MAX_REDIRECTS, fault_of_link, redirected
-from kling_async.rules.mp4 import BoxWalk
 from kling_async.rules.retry import Operation, Verdict, backoff, decide
 from kling_async.types.generation import RemoteVideo
 from kling_async.types.outcome import VideoFile
 from kling_async.types.record import Verified
 from kling_async.types.settings import AdmissionSettings, DownloadSettings
+from kling_async.types.statistics import DownloadStatistics
 
 logger = logging.getLogger(__name__)
 
-BLOCK: Final = 1024 * 1024
-"""Bytes gathered before they are written."""
-
 _ROOM_AGAIN: Final = 15.0
 """Seconds between two looks whether a full disk has room again."""
-_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 FreshLink = Callable[[], Awaitable[RemoteVideo]]
 OnVerified = Callable[[Verified], Awaitable[None]]
@@ -97,6 +89,17 @@ class Downloader:
         self._local_service = local_service
         self._wait_for_room = wait_for_room
         self._places = asyncio.Semaphore(settings.downloads_at_once)
+        self._asked_for = self._running = self._done = self._failed = self._bytes = 0
+
+    def statistics(self) -> DownloadStatistics:
+        """Return the figures of the moment."""
+        return DownloadStatistics(
+            running=self._running,
+            waiting=self._asked_for - self._running,
+            done=self._done,
+            tries_failed=self._failed,
+            bytes=self._bytes,
+        )
 
     async def fetch(self, parcel: Parcel) -> VideoFile:
         """Bring one video to its place.
@@ -104,20 +107,35 @@ class Downloader:
         Raises:
             DownloadError: It could not be fetched within the tries, or its links were refused.
         """
-        async with self._places:
-            while True:
+        self._asked_for += 1
+        try:
+            async with self._places:
+                self._running += 1
                 try:
-                    return await self._fetch(parcel)
-                except DownloadError as error:
-                    error.generation_id = parcel.generation_id
-                    if not isinstance(error, DiskFull) or not self._wait_for_room:
-                        raise
-                    logger.warning("%s; downloads go on when there is room", error)
-                await asyncio.sleep(_ROOM_AGAIN)
+                    file = await self._fetch_with_room(parcel)
+                finally:
+                    self._running -= 1
+        finally:
+            self._asked_for -= 1
+        self._done += 1
+        self._bytes += file.size
+        return file
+
+    async def _fetch_with_room(self, parcel: Parcel) -> VideoFile:
+        """Fetch it; where a full disk is waited for, as soon as there is room."""
+        while True:
+            try:
+                return await self._fetch(parcel)
+            except DownloadError as error:
+                error.generation_id = parcel.generation_id
+                if not isinstance(error, DiskFull) or not self._wait_for_room:
+                    raise
+                logger.warning("%s; downloads go on when there is room", error)
+            await asyncio.sleep(_ROOM_AGAIN)
 
     async def _fetch(self, parcel: Parcel) -> VideoFile:
         async with self._store.stage(parcel.name) as staged:
-            transfer = _Transfer(staged, self._settings.max_video_bytes)
+            transfer = Transfer(staged, self._settings.max_video_bytes)
             verified = await self._persist(parcel, transfer)
             if parcel.video.file_size not in {None, verified.size}:
                 logger.warning(
@@ -127,7 +145,7 @@ class Downloader:
             path = await staged.commit()
         return VideoFile(path, verified.size, verified.sha256, parcel.generation_id, verified.seconds)
 
-    async def _persist(self, parcel: Parcel, transfer: _Transfer) -> Verified:
+    async def _persist(self, parcel: Parcel, transfer: Transfer) -> Verified:
         """Try until the file is whole: as often as there is progress, and a bounded number of times without."""
         loop = asyncio.get_running_loop()
         link, tries, progress, began = parcel.video, 0, 0, loop.time()
@@ -137,6 +155,7 @@ class Downloader:
                 return await transfer.finish()
             except KlingError as error:
                 error.generation_id = parcel.generation_id
+                self._failed += 1
                 verdict = decide(Operation.DOWNLOAD, error)
                 if verdict not in {Verdict.AGAIN, Verdict.FRESH_LINK}:
                     raise
@@ -162,7 +181,7 @@ class Downloader:
             return error
         return DownloadError(f"{parcel.name} could not be fetched: {error}", generation_id=parcel.generation_id)
 
-    async def _transfer(self, url: str, transfer: _Transfer) -> None:
+    async def _transfer(self, url: str, transfer: Transfer) -> None:
         """Open the link, follow its redirects by the rules, and take what comes."""
         for _ in range(MAX_REDIRECTS + 1):
             fault = fault_of_link(url, local_service=self._local_service)
@@ -177,120 +196,3 @@ class Downloader:
                     return
                 url = redirected(url, location)
         raise DownloadError(f"the file host redirects more than {MAX_REDIRECTS} times")
-
-
-class _Transfer:
-    """The bytes of one video on their way: counted, digested and walked as they pass."""
-
-    def __init__(self, staged: StagedVideo, max_bytes: int) -> None:
-        self._staged = staged
-        self._max_bytes = max_bytes
-        self._expected: int | None = None
-        self._etag: str | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self.got = 0
-        self._digest = hashlib.sha256()
-        self._walk = BoxWalk()
-
-    async def restart(self) -> None:
-        """Throw away what came."""
-        self._begin()
-        self._expected = self._etag = None
-        await self._staged.restart()
-
-    def range_headers(self) -> Mapping[str, str]:
-        """Ask for the rest, if the host told by what to know that it is the same file."""
-        if not self.got or self._etag is None:
-            return {}
-        return {"Range": f"bytes={self.got}-", "If-Range": self._etag}
-
-    async def take(self, download: Download) -> None:
-        """Take an answer's bytes, from where they begin."""
-        await self._place(download)
-        pieces: list[bytes] = []
-        gathered = 0
-        try:
-            async for piece in download.pieces():
-                pieces.append(piece)
-                gathered += len(piece)
-                if gathered >= BLOCK:
-                    block, size, pieces, gathered = pieces, gathered, [], 0
-                    await self._append(block, size)
-        except AnswerLost:
-            # What came before the cut is kept: the next try goes on from there.
-            await self._append(pieces, gathered)
-            raise
-        await self._append(pieces, gathered)
-        if self._expected is not None and self.got != self._expected:
-            raise Truncated(
-                f"{self.got} bytes came, {self._expected} were announced", expected=self._expected, got=self.got
-            )
-
-    async def _place(self, download: Download) -> None:
-        """Judge the answer's head; begin again where it is not the rest of what is here."""
-        if download.status == 206 and self._continues(download.headers):
-            return
-        if download.status != 200:
-            if self.got and download.status in {206, 416}:
-                await self.restart()
-            raise error_of_status(download.status)
-        if self.got:
-            await self.restart()
-        self._expected = _length(download.headers)
-        etag = download.headers.get("etag", "")
-        self._etag = etag if etag and not etag.startswith("W/") else None
-        if self._expected is not None and self._expected > self._max_bytes:
-            raise NotAVideo(f"the file has {self._expected} bytes; at most {self._max_bytes} are taken")
-
-    def _continues(self, headers: Mapping[str, str]) -> bool:
-        found = _RANGE.fullmatch(headers.get("content-range", ""))
-        if found is None or int(found[1]) != self.got:
-            return False
-        if found[2] != "*":
-            self._expected = int(found[2])
-        return True
-
-    async def _append(self, pieces: list[bytes], gathered: int) -> None:
-        if not pieces:
-            return
-        if self.got + gathered > self._max_bytes:
-            raise NotAVideo(f"the file has more than {self._max_bytes} bytes")
-        try:
-            for piece in pieces:
-                self._digest.update(piece)
-                self._walk.feed(piece)
-        except NotAVideo:
-            await self.restart()
-            raise
-        await self._staged.write(pieces)
-        self.got += gathered
-
-    async def finish(self) -> Verified:
-        """Judge the whole file; what is not whole is thrown away.
-
-        Raises:
-            Truncated: A box is not complete.
-            NotAVideo: It is no MP4.
-        """
-        try:
-            facts = self._walk.finish()
-        except DownloadError:
-            await self.restart()
-            raise
-        return Verified(self.got, self._digest.hexdigest(), facts.duration)
-
-
-def error_of_status(status: int) -> KlingError:
-    """Return the error that a file host's answer stands for."""
-    if status in {401, 403, 404, 410}:
-        return LinkExpired(f"the file host refuses the link (HTTP {status}): a fresh one is needed")
-    if status >= 500 or status in {408, 425, 429}:
-        return ServerTrouble("the file host is in trouble", status=status)
-    return Truncated(f"the file host answered HTTP {status}")
-
-
-def _length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and "content-encoding" not in headers else None

@@ -151,6 +151,11 @@ class Gate:
         self.troubled(error)
         return self._key_waves >= _KEY_WAVES
 
+    def queued(self, count: int) -> None:
+        """Note how many generations the service has been keeping in its queue for long."""
+        self.admission.queued = count
+        self._changed.set()
+
     def uncertain(self, name: str) -> None:
         """Note that a row is uncertain: too many of them stop all submits until the usage log was read."""
         self.admission.uncertain(name)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from attrs import define, field
 
@@ -21,14 +22,17 @@ from kling_async.errors import (
     NotFound,
     RateLimited,
 )
-from kling_async.flow.background import Background, Job
+from kling_async.flow.background import Background
 from kling_async.flow.key_check import KeyCheck
+from kling_async.flow.poll_workers import PollWorkers
 from kling_async.flow.service import Service
-from kling_async.rules.agenda import Pace, PollAgenda
+from kling_async.rules.agenda import PollAgenda, pace_of
 from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.rules.retry import backoff, named_pause
+from kling_async.types.exchange import HttpCall
 from kling_async.types.generation import Generation, GenerationStatus
 from kling_async.types.settings import AdmissionSettings, PollSettings
+from kling_async.types.statistics import PollStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +41,8 @@ _REFUSED_KEY = 3
 are told."""
 _FREE_TROUBLES = 3
 """Failed polls in a row that slow nobody down: one bad answer says nothing of the service."""
-_EARLY = 0.001
-"""Seconds by which a poll may leave early: a timer may fire a little before its time, and must not spin until then."""
+_QUEUED_LONG = 0.2
+"""Share of the median time after which one that is queued still has been so for long."""
 _NO_LINK_LIMIT = 10
 """Answers of "completed" without a link after which it is no use to ask on."""
 
@@ -48,6 +52,9 @@ class _Watch:
     """Those who wait for one generation."""
 
     future: asyncio.Future[Generation]
+    call: HttpCall
+    began: float
+    kind: str
     grace_until: float
     waiting: int = 0
     warned: set[str] = field(factory=set)
@@ -64,6 +71,7 @@ class Poller:
         pauses: How long to pause under the service's trouble.
         dice: For the jitter.
         heard: Is told of each poll: None for a usable answer, else the error.
+        queued: Is told how many generations the service has been keeping in its queue for long, when that changes.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class Poller:
         pauses: AdmissionSettings,
         dice: random.Random,
         heard: Callable[[KlingError | None], None] = lambda _error: None,
+        queued: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self.key_check = KeyCheck(service, background)
         """Tells whether the key is refused."""
@@ -84,19 +93,34 @@ class Poller:
         self._pauses = pauses
         self._dice = dice
         self._heard = heard
-        self._agenda = PollAgenda(_pace(settings))
+        self._tell_queued = queued
+        self._queued: set[str] = set()
+        self._agenda = PollAgenda(pace_of(settings))
         self._watches: dict[str, _Watch] = {}
-        self._idle: list[asyncio.Future[None]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._jobs: list[Job[None]] = []
+        self._workers = PollWorkers(
+            background, settings.poll_workers, agenda=lambda: self._agenda, ask=self._ask, died=self._died
+        )
         self._troubles = 0
         self._refused_key = 0
 
-    async def watch(self, generation_id: str, *, age: float = 0.0, timeout: float) -> Generation:
+    def take_over(self, learned: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on from what an earlier run learned of how long generations take; before anything is watched."""
+        self._agenda = PollAgenda(pace_of(self._settings), learned)
+
+    def learned(self) -> dict[str, dict[str, Any]]:
+        """Return what was learned of how long generations take, as plain JSON values."""
+        return self._agenda.learned()
+
+    def statistics(self) -> PollStatistics:
+        """Return the figures of the moment."""
+        return self._agenda.statistics(asyncio.get_running_loop().time())
+
+    async def watch(self, generation_id: str, *, kind: str = "", age: float = 0.0, timeout: float) -> Generation:
         """Wait until a generation is finished, and return it with its video.
 
         Args:
             generation_id: The service's id.
+            kind: What it is one of: generations of one kind take about as long.
             age: Seconds since it was accepted.
             timeout: Seconds to wait at the most.
 
@@ -106,14 +130,15 @@ class Poller:
             NotFound: The service does not know it, after the grace time for that.
             AuthenticationFailed: The key is refused again and again, and by the balance call, too.
         """
-        await self._start()
+        await self._workers.start()
         now = asyncio.get_running_loop().time()
         watch = self._watches.get(generation_id)
         if watch is None:
             future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
-            watch = self._watches[generation_id] = _Watch(future, now + self._settings.not_found_grace - age)
-            self._agenda.add(generation_id, now, age=age, draw=self._dice.random())
-            self._arm()
+            call, grace = self._service.poll_call(generation_id), self._settings.not_found_grace
+            watch = self._watches[generation_id] = _Watch(future, call, now - age, kind, now + grace - age)
+            self._agenda.add(generation_id, now, kind=kind, age=age, draw=self._dice.random())
+            self._workers.arm()
         watch.waiting += 1
         try:
             async with asyncio.timeout(timeout):
@@ -132,83 +157,45 @@ class Poller:
     def _forget(self, generation_id: str) -> None:
         self._agenda.remove(generation_id)
         del self._watches[generation_id]
+        self._is_queued(generation_id, long=False)
 
-    async def _start(self) -> None:
-        await self._background.ready()
-        # Nothing waits from here on: of many who come at once, the first one starts the workers for all.
-        self._jobs = [job for job in self._jobs if not job.result.done()]
-        while len(self._jobs) < self._settings.poll_workers:
-            self._jobs.append(await self._background.start(self._work))
-
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                taken = self._agenda.take(loop.time() + _EARLY)
-                if taken is None:
-                    await self._rest()
-                    continue
-                self._arm()
-                await self._ask(taken.generation_id)
-        except Exception as error:
-            # A fault of our own: whoever waits is told of it, not of a time-out hours later.
-            for watch in self._watches.values():
-                _fail(watch, error)
-            raise
-        finally:
-            for watch in self._watches.values():
+    def _died(self, error: Exception | None) -> None:
+        """Tell those who wait that nobody asks any more: a fault of our own, not a time-out hours later."""
+        for watch in self._watches.values():
+            if error is None:
                 watch.future.cancel()
-
-    async def _rest(self) -> None:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiting)
-        self._arm()
-        try:
-            await waiting
-        finally:
-            if waiting in self._idle:
-                self._idle.remove(waiting)
-
-    def _arm(self) -> None:
-        """Set the one timer to when the next poll is due, if anybody is free to make it."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._agenda.next_due()
-        if due is not None and self._idle:
-            self._timer = asyncio.get_running_loop().call_at(due, self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None
-        while self._idle:
-            waiting = self._idle.pop()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
+            else:
+                _fail(watch, error)
 
     async def _ask(self, generation_id: str) -> None:
+        """Ask once, and take note of the answer. It never raises for the service's trouble."""
+        running = ended = False
+        watch = self._watches.get(generation_id)
         try:
-            generation = await self._service.retrieve(generation_id)
+            generation = await self._service.retrieve(generation_id, call=None if watch is None else watch.call)
         except KlingError as error:
             await self._missed(generation_id, error)
         else:
             self._troubles = self._refused_key = 0
             self._heard(None)
             self._answered(generation_id, generation)
+            running, ended = generation.status is GenerationStatus.RUNNING, _is_finished(generation.raw_status)
         finally:
             # Also where the poll broke off: what is out for ever is never asked again.
-            self._agenda.answered(generation_id, asyncio.get_running_loop().time(), draw=self._dice.random())
-            self._arm()
+            now = asyncio.get_running_loop().time()
+            self._agenda.answered(generation_id, now, draw=self._dice.random(), running=running, ended=ended)
+            self._workers.arm()
 
     def _answered(self, generation_id: str, generation: Generation) -> None:
         watch = self._watches.get(generation_id)
         if watch is None:
             return
+        self._is_queued(generation_id, long=generation.raw_status.lower() == "queued" and self._is_long(watch))
         if generation.status is GenerationStatus.COMPLETED:
-            self._end(generation_id, generation)
+            self._finished(generation_id, generation)
         elif generation.status is GenerationStatus.FAILED:
             reason = generation.failure or "the service gave no reason"
-            self._end(
+            self._finished(
                 generation_id,
                 GenerationFailed(
                     f"generation {generation_id} failed: {reason}",
@@ -220,9 +207,24 @@ class Poller:
         elif generation.status is GenerationStatus.UNKNOWN:
             self._puzzled(generation_id, watch, generation.raw_status)
 
+    def _is_long(self, watch: _Watch) -> bool:
+        """Tell whether a generation is past the time in which a free slot of the service would have taken it up."""
+        median = self._agenda.median(watch.kind)
+        return median is not None and asyncio.get_running_loop().time() - watch.began > _QUEUED_LONG * median
+
+    def _is_queued(self, generation_id: str, *, long: bool) -> None:
+        if long is not (generation_id in self._queued):
+            self._queued ^= {generation_id}
+            self._tell_queued(len(self._queued))
+
+    def _finished(self, generation_id: str, result: Generation | KlingError) -> None:
+        """Tell those who wait that the service is through with it, and learn how long that took."""
+        self._agenda.ended(generation_id, asyncio.get_running_loop().time())
+        self._end(generation_id, result)
+
     def _puzzled(self, generation_id: str, watch: _Watch, word: str) -> None:
         """Ask again under an unknown status, with one warning; give up where it is finished but has no link."""
-        if word.lower() in {"completed", "succeeded"}:
+        if _is_finished(word):
             watch.without_link += 1
             if watch.without_link >= _NO_LINK_LIMIT:
                 message = f"generation {generation_id} is {word}, but the service gives no link to it"
@@ -285,15 +287,12 @@ class Poller:
             _fail(watch, result)
 
 
+def _is_finished(word: str) -> bool:
+    """Tell whether the service's word says that a generation is finished; whether it has a link is another matter."""
+    return word.lower() in {"completed", "succeeded"}
+
+
 def _fail(watch: _Watch, error: Exception) -> None:
     if not watch.future.done():
         watch.future.set_exception(error)
         watch.future.exception()  # those who wait read it again; nobody may be waiting any more
-
-
-def _pace(settings: PollSettings) -> Pace:
-    """Read the lag: seconds, or a share such as `2%`."""
-    low, high, lag = settings.poll_interval_min, settings.poll_interval_max, settings.poll_lag
-    if isinstance(lag, str):
-        return Pace(low, high, share=float(lag.rstrip("%")) / 100)
-    return Pace(low, high, lag)

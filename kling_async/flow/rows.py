@@ -16,6 +16,7 @@ from kling_async.errors import KlingError, RequestChanged
 from kling_async.flow.crew import Crew, Instruction
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.flight import Slot
+from kling_async.flow.latecomers import Latecomers
 from kling_async.flow.walker import Walker
 from kling_async.ports import VideoStore
 from kling_async.rules.troubles import error_of_record
@@ -38,9 +39,12 @@ class Rows:
         self,
         crew: Crew,
         walker: Walker,
+        late: Latecomers,
         send: MemoryObjectSendStream[Outcome],
     ) -> None:
         self._crew = crew
+        self._late = late
+        self._fed = False
         self._walker = walker
         self._send = send
         self._tasks = 0
@@ -111,6 +115,8 @@ class Rows:
         try:
             ended = await self._walker.walk(record, slot, word)
             slot.release()
+            if self._late.takes(ended) and not record.set_aside:
+                ended = await self._follow(ended, slot)
             await self._send.send(outcome_of(ended, self._crew.store))
         except KlingError as error:
             # The gate is closed and this row was not bought: it stays as it is, for the next run.
@@ -121,6 +127,26 @@ class Rows:
             self._tasks -= 1
             self._crew.flight.end(record.key)
             self._left.set()
+            self._end_if_late()
+
+    async def _follow(self, record: Record, slot: Slot) -> Record:
+        """Follow a row that is late; those that wait for it, and the run itself, wait no longer."""
+        self._crew.flight.end(record.key)
+        self._left.set()
+        following = self._late.follow(record)
+        asyncio.get_running_loop().call_soon(self._end_if_late)
+        moved = await following
+        return record if moved is record else await self._walker.walk(moved, slot)
+
+    def fed(self) -> None:
+        """Note that no more rows come."""
+        self._fed = True
+        self._end_if_late()
+
+    def _end_if_late(self) -> None:
+        """End the following where nothing else is left to do."""
+        if self._fed and self._tasks <= self._late.count:
+            self._late.end()
 
 
 def outcome_of(record: Record, store: VideoStore, *, resumed: bool = False) -> Outcome:

@@ -112,10 +112,15 @@ class Service:
         reply = await self.transport.send(call)
         return wire.decode_submit(reply, client_request_id=client_request_id)
 
-    async def retrieve(self, generation_id: str) -> Generation:
-        """Ask once for a generation."""
+    async def retrieve(self, generation_id: str, *, call: HttpCall | None = None) -> Generation:
+        """Ask once for a generation.
+
+        Args:
+            generation_id: Its id.
+            call: What `poll_call` returned for it, if it is asked again and again.
+        """
         self.polls += 1
-        reply = await self.transport.send(self.poll_call(generation_id))
+        reply = await self.transport.send(self.poll_call(generation_id) if call is None else call)
         return wire.decode_poll(reply, generation_id=generation_id)
 
     def poll_call(self, generation_id: str) -> HttpCall:

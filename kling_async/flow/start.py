@@ -11,9 +11,9 @@ import random
 from enum import StrEnum
 from typing import Final
 
-from kling_async.errors import ConfigurationError
+from kling_async.errors import ConfigurationError, DownloadError
 from kling_async.flow.crew import Start
-from kling_async.ports import Journal
+from kling_async.ports import Journal, VideoStore
 from kling_async.types.settings import Settings
 
 _KEEPER: Final = "keeper"
@@ -63,3 +63,12 @@ async def read_start(
         await journal.note("service", service_name)
     journal_id = await journal.note("journal_id") or await journal.note("journal_id", f"{dice.getrandbits(40):010x}")
     return Start(journal_id or "", hashlib.sha256(settings.service.api_key.encode()).hexdigest()[:16])
+
+
+async def prove_writable(store: VideoStore) -> None:
+    """Write an empty file where the videos shall lie, before anything is bought."""
+    try:
+        async with store.stage("probe"):
+            pass
+    except DownloadError as error:
+        raise ConfigurationError(f"the videos' folder cannot be written: {error}") from None

@@ -27,6 +27,7 @@ from kling_async.flow.buyer import Buyer, Original
 from kling_async.flow.crew import Crew, Instruction, Scribe, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.flow.flight import Slot
+from kling_async.rules.identity import kind_of
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
 from kling_async.rules.troubles import is_of_the_row, trouble_of
 from kling_async.types.generation import Generation, RemoteVideo
@@ -218,7 +219,8 @@ class Walker:
     async def _wait(self, record: Record) -> Generation:
         age = self._scribe.age(record)
         timeout = max(WATCHED_AT_LEAST, self._crew.settings.polling.give_up_after - age)
-        return await self._crew.poller.watch(generation_id_of(record), age=age, timeout=timeout)
+        kind = kind_of(record.request)
+        return await self._crew.poller.watch(generation_id_of(record), kind=kind, age=age, timeout=timeout)
 
     async def _fetch(self, record: Record, video: RemoteVideo | None, slot: Slot, word: Instruction) -> Record:
         crew = self._crew

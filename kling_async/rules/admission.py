@@ -1,7 +1,11 @@
 """How many generations may be open, how fast new ones start, and the pause that all share.
 
-Pure: told the time (the loop's, in seconds), the answers and the dice. It knows one thing of the account's limit: what
-the service refused. A slot is taken before a POST and given back when the end of its generation is noticed.
+Pure: told the time (the loop's, in seconds), the answers and the dice. It knows of the account's limit only what the
+service accepted and refused. A slot is taken before a POST and given back when the end of its generation is noticed.
+
+The window is first searched for: it grows with each accepted submit, so that the limit is found in round trips and not
+in generation times, with few POSTs in the air, so that few are refused when it is met. Once found it is kept, and one
+POST more is tried now and then: if that is accepted, the limit has risen, and the search goes on.
 """
 
 from __future__ import annotations
@@ -12,9 +16,26 @@ from typing import Final
 from attrs import frozen
 
 from kling_async.rules.retry import backoff
+from kling_async.types.statistics import AdmissionStatistics
 
 START: Final = 4
 """Where `auto` begins."""
+SEARCH_SHARE: Final = 1 / 20
+"""Share of what is open that may be in the air beside it during the search: at most so many are refused at its end."""
+RAMP_LEAST: Final = 8
+"""POSTs that may be in the air at once under a given number; later, as many as are open."""
+PROBE_AFTER: Final = 45
+"""Accepted submits after which one more than the window is tried: one in so many may be refused."""
+SLACK: Final = 0.05
+"""A search that finds no more than this above the window has found nothing."""
+DECREASE: Final = 0.9
+"""What the window is multiplied by when submits within it are refused again and again: the limit has sunk."""
+SLOWER: Final = (0.1, 5.0)
+"""Seconds between two starts after "too many requests": the first step, and the longest; they double."""
+FASTER: Final = 0.95
+"""What that time is multiplied by at each accepted submit."""
+QUEUED_SHARE: Final = 0.2
+"""The window does not grow while more than this share of the open ones is queued for long."""
 
 UNCERTAIN_SHARE: Final = 0.05
 """Submits stop while more than this share of the open ones is uncertain…"""
@@ -39,19 +60,38 @@ class Limits:
 
 
 class Admission:
-    """The window, the pace, and the pause."""
+    """The window, the pace, and the pause.
 
-    def __init__(self, limits: Limits, *, open_now: int = 0) -> None:
+    Args:
+        limits: What it is held to.
+        window: Where `auto` begins, if something is known: what is open, or what was found earlier.
+    """
+
+    def __init__(self, limits: Limits, *, window: int = START) -> None:
         self._limits = limits
-        self._window = float(min(limits.cap, max(START, open_now)) if limits.adaptive else limits.cap)
-        self._growing = limits.adaptive
+        self._window = float(min(limits.cap, max(START, window)) if limits.adaptive else limits.cap)
+        self._searching = limits.adaptive
         self._open = 0
         self._in_air = 0
+        self._answered = 0
+        self._met = False
         self._uncertain: set[str] = set()
         self._paused_until = -math.inf
         self._next_start = -math.inf
+        self._spacing = 0.0
         self._troubles = 0
-        self._probing = False
+        self._one_by_one = False
+        self._trying = False
+        self._told_late = False
+        self._step = START
+        self._base = 0.0
+        self._fitted = 0
+        self._burst = 0
+        self._streak = 0
+        self._accepted_since = 0
+        self._accepted = self._refused = 0
+        self.queued = 0
+        """Open generations that the service has been keeping in its queue for long."""
 
     @property
     def open(self) -> int:
@@ -64,27 +104,62 @@ class Admission:
         return max(1, int(self._window))
 
     @property
-    def probing(self) -> bool:
-        """Whether the service is tried with one POST at a time."""
-        return self._probing
+    def known(self) -> bool:
+        """Whether the window was met: the service refused one more, once at the least."""
+        return self._limits.adaptive and self._met
+
+    def statistics(self, now: float) -> AdmissionStatistics:
+        """Return the figures of the moment."""
+        return AdmissionStatistics(
+            open=self._open,
+            in_air=self._in_air,
+            window=self.window,
+            searching=self._searching,
+            accepted=self._accepted,
+            refused=self._refused,
+            uncertain=len(self._uncertain),
+            queued=self.queued,
+            paused_for=max(0.0, self._paused_until - now),
+        )
 
     def begin(self) -> None:
         """Forget what was open, as a run begins; what was learned of the account stays."""
-        self._open = self._in_air = 0
+        self._open = self._in_air = self._answered = self._burst = self.queued = 0
+        self._trying = False
         self._uncertain.clear()
 
     def wait(self, now: float) -> float:
         """Return the seconds until a POST may start: 0 for now, infinity for "when something changes"."""
-        if self._open >= self.window or self._too_uncertain() or (self._probing and self._in_air):
+        if self._open >= self._allowed() or self._in_air >= self._allowed_in_air() or self._too_uncertain():
             return math.inf
         return max(0.0, self._paused_until - now, self._next_start - now)
 
+    def _allowed(self) -> int:
+        """Return how many may be open."""
+        if self._open - self._in_air > self._limits.cap or not self._may_grow():
+            return self.window
+        if self._searching:
+            return min(self._limits.cap, max(self.window, self._open - self._in_air + self._step))
+        return min(self._limits.cap, self.window + (self._accepted_since >= PROBE_AFTER))
+
+    def _allowed_in_air(self) -> int:
+        """Return how many POSTs may be in the air: what is refused at the limit is never more."""
+        if self._one_by_one:
+            return 1
+        return self._step if self._searching else max(RAMP_LEAST, self._open - self._in_air)
+
+    def _may_grow(self) -> bool:
+        return self.queued <= QUEUED_SHARE * self._open
+
     def take(self, now: float) -> None:
         """Take a slot for a POST that starts now."""
+        self._trying = self._trying or (not self._searching and self._open >= self.window)
         self._open += 1
         self._in_air += 1
-        if self._limits.starts_per_second is not None:
-            self._next_start = max(self._next_start, now) + 1 / self._limits.starts_per_second
+        rate = self._limits.starts_per_second
+        spacing = max(self._spacing, 0.0 if rate is None else 1 / rate)
+        if spacing:
+            self._next_start = max(self._next_start, now) + spacing
 
     def adopt(self) -> None:
         """Take a slot for what is open already, whatever the window says."""
@@ -96,21 +171,40 @@ class Admission:
 
     def landed(self) -> None:
         """Note that a POST is no longer in the air, whatever its answer was."""
-        self._in_air = max(0, self._in_air - 1)
+        if self._answered:
+            self._answered -= 1
+        else:
+            self._in_air = max(0, self._in_air - 1)
+        self._burst = max(0, self._burst - 1)
 
     def accepted(self) -> None:
-        """Note an accepted submit: the trouble is over, and there is room for more.
+        """Note an accepted submit, before it is said to have landed: the trouble is over, and so many fit.
 
-        The one that ends a trouble shows that there is room again, and nothing of room for more.
+        From now on it counts as open, not as in the air: it may take a while to be written down, and a refusal that
+        comes meanwhile must not find fewer than there are.
         """
-        probed, self._probing, self._troubles = self._probing, False, 0
-        if probed or self._open + 1 < self.window:
+        self._accepted += 1
+        self._accepted_since += 1
+        self._one_by_one, self._troubles, self._streak = False, 0, 0
+        self._spacing = self._spacing * FASTER if self._spacing > SLOWER[0] / 10 else 0.0
+        if self._in_air:
+            self._in_air -= 1
+            self._answered += 1
+        fit = self._open - self._in_air
+        self._fitted = max(self._fitted, fit)
+        if fit <= self._window:
             return
-        step = 1.0 if self._growing else 1.0 / max(1.0, self._window)
-        self._window = min(float(self._limits.cap), self._window + step)
+        if self._trying and self._told_late:
+            self._trying, self._accepted_since = False, 0
+        elif self._trying:
+            self._searching, self._trying, self._step, self._base = True, False, 0, self._window
+        self._window = float(min(self._limits.cap, fit))
+        # Each one that fits shows how far to reach for the next ones, up to a share of what is open.
+        found_more = fit > self._base * (1 + SLACK)
+        self._step = max(START // 2, min(self._step + 1, int(SEARCH_SHARE * fit))) if found_more else 1
 
     def refused(self, now: float, *, pause: float | None, jobs: bool | None, draw: float) -> None:
-        """Note a 429: the window shrinks to what is open, and all wait once.
+        """Note a 429, still counted as in the air: the window shrinks, and all wait once.
 
         Args:
             now: The time.
@@ -118,37 +212,65 @@ class Admission:
             jobs: Whether the limit is on generations at once (True), on requests (False), or not told (None).
             draw: A draw for the jitter.
         """
-        if jobs is not False and not self._probing:
-            self._shrink(self._open - self._in_air)
+        self._refused += 1
+        fit = self._open - self._in_air
+        if jobs is None:
+            # Where far fewer are open than fitted before, it cannot be their number.
+            jobs = self._searching or fit >= self._fitted / 2
+        if not self._burst:
+            self._burst = self._in_air + self._answered
+            if jobs:
+                self._shrink(fit)
+            else:
+                self._spacing = min(max(2 * self._spacing, SLOWER[0]), SLOWER[1])
         self.troubled(now, pause=pause, draw=draw)
 
     def crowded(self, now: float, *, draw: float) -> None:
         """Note a generation that was accepted, and failed since there were too many at once; its slot is still taken.
 
         Each such one shrinks the window to what is open beside it: unlike refusals that come in one burst, each gives
-        its slot back.
+        its slot back. Where refusals come so late, one that is accepted proves nothing: no search follows from it.
 
         Args:
             now: The time.
             draw: A draw for the jitter.
         """
-        self._shrink(self._open - self._in_air - 1)
+        self._told_late = True
+        self._meet(self._open - self._in_air - 1)
         self.troubled(now, pause=None, draw=draw)
 
-    def _shrink(self, fits: int) -> None:
-        """Take what was open beside a refused one for the limit."""
-        self._growing = False
-        self._window = float(max(1, min(self.window, fits)))
+    def _shrink(self, fit: int) -> None:
+        """Take what is open beside a refused one for the limit; less, where it was within the window itself."""
+        self._streak += 1
+        self._told_late = False
+        if self._searching or self._trying:
+            # Generations that ended without our notice let a few more in than there are slots.
+            slack = self._base * (1 + SLACK)
+            self._meet(self._base if self._base and fit <= slack else fit)
+        elif self._streak == 1:
+            # Some of what is open may have ended without our notice: the limit may be a little less than that.
+            self._meet(min(fit, self.window - 1))
+        else:
+            self._meet(DECREASE * min(fit, self._window))
+
+    def _meet(self, fits: float) -> None:
+        """Hold so many for the limit, and search no more."""
+        self._window = float(max(1.0, min(self._window, fits)))
+        self._fitted = min(self._fitted, self.window)
+        self._searching = self._trying = False
+        self._met = True
+        self._base = 0.0
+        self._accepted_since = 0
 
     def troubled(self, now: float, *, pause: float | None, draw: float) -> None:
-        """Note the service's trouble: all submits pause as one, then one probes at a time until one is accepted."""
+        """Note the service's trouble: all submits pause as one, then one goes at a time until one is accepted."""
         if now >= self._paused_until:
             self._troubles += 1
         own = backoff(self._troubles, draw, first=self._limits.backoff_first, cap=self._limits.backoff_cap)
         # An answer may ask for no pause at all: the first step of our own back-off is kept all the same.
         asked = own if pause is None else max(pause, min(own, self._limits.backoff_first / 2))
         self._paused_until = max(self._paused_until, now + asked)
-        self._probing = True
+        self._one_by_one = True
 
     def uncertain(self, name: str) -> None:
         """Note that an open one is uncertain."""

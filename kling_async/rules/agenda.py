@@ -1,22 +1,50 @@
 """Whom to ask next, and when: one agenda for all open generations.
 
 Pure: told the time (the loop's, in seconds) and the dice (`draw` in [0, 1)). It never asks anybody itself. Nobody is
-lost and nobody is asked twice at once: an entry is either waiting, out, or gone.
+lost and nobody is asked twice at once: an entry is either waiting, out, or gone. When to ask is learned from the
+generations that ended (`kling_async.rules.durations`), for each kind of them apart.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import Final
+import math
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import define, frozen
+
+from kling_async.rules.durations import Durations, Schedule
+from kling_async.types.settings import PollSettings
+from kling_async.types.statistics import PollStatistics
 
 JITTER: Final = 0.1
 """Intervals vary by this share to either side, so that generations begun together do not stay together."""
 
-GROWTH: Final = 6.0
-"""The interval as a share of a generation's age, over the share asked for as lag: what is old is asked rarely, what is
-young and may be quick, often. An interval of twice the lag at *every* age would ask a young one hundreds of times."""
+LEAST_LAG: Final = 0.2
+"""Seconds of the shortest mean lag, where it is asked for as a share."""
+
+WARM: Final = 20
+"""Finishes of a kind until which its schedule is not trusted…"""
+UNKNOWN_GROWTH: Final = 0.25
+"""…and an interval is this share of the age, where the lag is a share, too: a service of any speed is met within a few
+polls. Where the lag is asked for in seconds, the interval is twice that."""
+
+LONG: Final = 4.0
+"""The longest interval is at least so many times the mean lag: a slow service is not asked without end."""
+
+SOON: Final = 0.05
+"""Share of its age after which one that is finished without its link is asked again."""
+
+BUCKET: Final = 0.1
+"""Seconds of one bucket: what is due within it is asked at its end, never sooner than it should be."""
+
+_FOLLOW: Final = 0.05
+"""How fast the schedule follows the lag that it really has."""
+_GAINS: Final = (0.5, 2.0)
+"""How far it follows."""
+_OUT: Final = -1
+_GONE: Final = -2
 
 
 @frozen
@@ -26,109 +54,241 @@ class Pace:
     interval_min: float
     """Seconds of the shortest interval."""
     interval_max: float
-    """Seconds of the longest interval."""
+    """Seconds of the longest interval, unless the lag asked for is so long that it is passed (`LONG`)."""
     lag: float | None = None
-    """Seconds of the mean lag asked for; None for a share of the age."""
+    """Seconds of the mean lag asked for; None for a share of the median time."""
     share: float = 0.02
-    """The lag as a share of the time that a generation takes, where it is not asked for in seconds."""
+    """The lag as a share of the median time that a generation takes, where it is not asked for in seconds."""
+    polls_per_second: float = math.inf
+    """At most so many polls a second, of all generations together."""
 
 
-@define
+def pace_of(settings: PollSettings) -> Pace:
+    """Read the lag: seconds, or a share such as `2%`."""
+    low, high, lag, rate = (
+        settings.poll_interval_min,
+        settings.poll_interval_max,
+        settings.poll_lag,
+        settings.polls_per_second or math.inf,
+    )
+    if isinstance(lag, str):
+        return Pace(low, high, share=float(lag.rstrip("%")) / 100, polls_per_second=rate)
+    return Pace(low, high, lag, polls_per_second=rate)
+
+
+@define(eq=False)
 class Watched:
     """One open generation."""
 
     generation_id: str
     """The service's id."""
+    kind: Kind
+    """What it is one of."""
     began: float
     """When it was accepted, by the loop's clock; before now where it was accepted in another process."""
-    asked: int = 0
-    """Polls answered so far."""
-    out: bool = False
-    """Whether a poll is under way."""
-    turn: int = 0
-    """Its place in the agenda; one from before it was put back counts no more."""
+    seen: float
+    """The age at which it was last known to run; below 0 where nothing can be learned of its time."""
+    bucket: int = _OUT
+    """The bucket that it waits in; below 0 while a poll is under way, and when it is gone."""
+
+
+class Kind:
+    """Generations of one model and length: what was learned of them, and the schedule that follows from it."""
+
+    def __init__(self, pace: Pace, document: Mapping[str, Any] | None = None) -> None:
+        self._pace = pace
+        self._shortest = pace.interval_min
+        self.durations = Durations(document)
+        self._gain = 1.0
+        self._half_gap: float | None = None
+        self.ended = 0
+        """Generations of it whose end was noticed by this process."""
+        self.half_gaps = 0.0
+        """Seconds between the two polls around each of those ends, halved and added up."""
+        self._plan()
+
+    def _plan(self) -> None:
+        self.median = self.durations.quantile(0.5)
+        """Seconds of the median generation."""
+        share = max(LEAST_LAG, self._pace.share * self.median)
+        self.lag = share if self._pace.lag is None else self._pace.lag
+        """Seconds of the mean lag asked for."""
+        self._longest = max(self._pace.interval_max, LONG * self.lag)
+        self._schedule = Schedule(self.durations.hazard, self.lag * self._gain)
+        self._first = self.interval(0.0, 0.0), self.interval(0.0, 1.0)
+
+    def interval(self, age: float, draw: float) -> float:
+        """Return the seconds until the next poll."""
+        jitter = 1 - JITTER + 2 * JITTER * draw
+        if self.durations.seen >= WARM:
+            wait = self._schedule.interval(age, polls=jitter)
+        else:
+            wait = jitter * (UNKNOWN_GROWTH * age if self._pace.lag is None else 2 * self.lag)
+        if wait < self._shortest:
+            return self._shortest
+        return min(self._longest, wait)
+
+    def first_interval(self, draw: float) -> float:
+        """Return the seconds until the first poll."""
+        shortest, longest = self._first
+        return shortest + (longest - shortest) * draw
+
+    def finished(self, since: float, age: float) -> None:
+        """Learn from a generation that ended between two ages."""
+        half = (age - since) / 2
+        self.ended += 1
+        self.half_gaps += half
+        if self.durations.seen >= 2 * WARM:
+            # Before that, many of them were asked without a schedule.
+            self._half_gap = half if self._half_gap is None else self._half_gap + _FOLLOW * (half - self._half_gap)
+        if self.durations.finished(since, age):
+            if self._half_gap:
+                wanted = self._gain * (self.lag / self._half_gap) ** _FOLLOW
+                self._gain = min(max(wanted, _GAINS[0]), _GAINS[1])
+            self._plan()
 
 
 class PollAgenda:
-    """The open generations in the order in which they are to be asked."""
+    """The open generations in the order in which they are to be asked: a wheel of buckets, drained one after another.
 
-    def __init__(self, pace: Pace) -> None:
+    Args:
+        pace: How often to ask.
+        learned: What earlier runs learned of each kind, as `learned` returns it.
+    """
+
+    def __init__(self, pace: Pace, learned: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._pace = pace
+        self._kinds = {name: Kind(pace, document) for name, document in (learned or {}).items()}
         self._watched: dict[str, Watched] = {}
-        self._due: list[tuple[float, int, str]] = []
+        self._buckets: dict[int, list[Watched]] = {}
+        self._order: list[int] = []
         self._left_out: set[str] = set()
-        self._counter = 0
-        self._paused_until = float("-inf")
+        self._polls = 0
+        self._gap = 1 / pace.polls_per_second
+        self._paused_until = self._next_free = -math.inf
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, generation_id: str, now: float, *, age: float = 0.0, draw: float = 0.5) -> None:
+    def add(self, generation_id: str, now: float, *, kind: str = "", age: float = 0.0, draw: float = 0.5) -> None:
         """Begin to watch a generation.
 
         Args:
             generation_id: Its id; watching it already changes nothing.
             now: The time.
+            kind: What it is one of: model and length.
             age: Seconds since it was accepted. One that is old already is asked at once.
             draw: A draw for the jitter.
         """
         if generation_id in self._watched:
             return
-        watched = self._watched[generation_id] = Watched(generation_id, now - age)
-        if generation_id in self._left_out:
+        found = self._kinds.get(kind)
+        if found is None:
+            found = self._kinds[kind] = Kind(self._pace)
+        young = age <= 0
+        watched = self._watched[generation_id] = Watched(generation_id, found, now - age, 0.0 if young else -1.0)
+        if self._left_out and generation_id in self._left_out:
             # It was removed while a poll was under way: the answer to that one is the next.
             self._left_out.discard(generation_id)
-            watched.out = True
             return
         # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
-        wait = self._interval(0.0, draw) if age < self._pace.interval_max else draw * self._pace.interval_min
-        self._put(watched, now + wait)
+        self._put(watched, now + (found.first_interval(draw) if young else draw * self._pace.interval_min))
 
     def remove(self, generation_id: str) -> None:
         """Watch it no longer."""
         watched = self._watched.pop(generation_id, None)
-        if watched is not None and watched.out:
-            self._left_out.add(generation_id)
+        if watched is not None:
+            if watched.bucket == _OUT:
+                self._left_out.add(generation_id)
+            watched.bucket = _GONE
 
     def next_due(self) -> float | None:
         """Return when the next poll is due; None where nothing waits. It may lie in the past."""
-        while self._due and not self._waits(*self._due[0][1:]):
-            heapq.heappop(self._due)
-        return max(self._due[0][0], self._paused_until) if self._due else None
+        while self._order:
+            number = self._order[0]
+            waiting = self._buckets[number]
+            while waiting and waiting[-1].bucket != number:
+                waiting.pop()
+            if waiting:
+                return max(number * BUCKET, self._paused_until, self._next_free)
+            del self._buckets[heapq.heappop(self._order)]
+        return None
 
     def take(self, now: float) -> Watched | None:
         """Return the next generation that is due, and count it as out; None where none is."""
         due = self.next_due()
         if due is None or due > now:
             return None
-        watched = self._watched[heapq.heappop(self._due)[2]]
-        watched.out = True
+        watched = self._buckets[self._order[0]].pop()
+        watched.bucket = _OUT
+        self._polls += 1
+        if self._gap:
+            self._next_free = max(self._next_free, now) + self._gap
         return watched
 
-    def answered(self, generation_id: str, now: float, *, draw: float) -> None:
-        """Note the answer to a poll: what is still watched is put back, for its next one."""
-        self._left_out.discard(generation_id)
+    def answered(
+        self, generation_id: str, now: float, *, draw: float, running: bool = False, ended: bool = False
+    ) -> None:
+        """Note the answer to a poll: what is still watched is put back, for its next one.
+
+        Args:
+            generation_id: Whose it was.
+            now: The time.
+            draw: A draw for the jitter.
+            running: Whether the answer says that it is not finished yet: that teaches, an answer that failed does not.
+            ended: Whether it says that it is finished, and lacks what belongs to that: it is asked again before long.
+        """
+        if self._left_out:
+            self._left_out.discard(generation_id)
         watched = self._watched.get(generation_id)
-        if watched is not None and watched.out:
-            watched.out = False
-            watched.asked += 1
-            self._put(watched, now + self._interval(now - watched.began, draw))
+        if watched is None or watched.bucket != _OUT:
+            return
+        age = now - watched.began
+        if running:
+            if watched.seen >= 0:
+                watched.kind.durations.waited(watched.seen, age)
+            watched.seen = age
+        wait = watched.kind.interval(age, draw)
+        self._put(watched, now + (min(wait, max(SOON * age, self._pace.interval_min)) if ended else wait))
+
+    def ended(self, generation_id: str, now: float) -> None:
+        """Learn that a generation has ended, and watch it no longer."""
+        watched = self._watched.get(generation_id)
+        if watched is not None and watched.seen >= 0:
+            watched.kind.finished(watched.seen, now - watched.began)
+        self.remove(generation_id)
 
     def pause(self, until: float) -> None:
         """Ask nobody before a moment: a failing service is left in peace by all at once."""
         self._paused_until = max(self._paused_until, until)
 
-    def _waits(self, turn: int, generation_id: str) -> bool:
-        watched = self._watched.get(generation_id)
-        return watched is not None and watched.turn == turn
+    def median(self, kind: str) -> float | None:
+        """Return the seconds that the median generation of a kind takes; None where none has ended yet."""
+        found = self._kinds.get(kind)
+        return found.median if found is not None and found.durations.seen else None
+
+    def learned(self) -> dict[str, dict[str, Any]]:
+        """Return what was learned of each kind as plain JSON values, for the next run."""
+        return {name: kind.durations.to_document() for name, kind in self._kinds.items() if kind.durations.seen}
+
+    def statistics(self, now: float) -> PollStatistics:
+        """Return the figures of the moment."""
+        ended = [kind for kind in self._kinds.values() if kind.ended]
+        count = sum(kind.ended for kind in ended)
+        return PollStatistics(
+            watched=len(self._watched),
+            polls=self._polls,
+            finished=count,
+            mean_lag=sum(kind.half_gaps for kind in ended) / count if count else None,
+            median=max(ended, key=lambda kind: kind.ended).median if ended else None,
+            paused_for=max(0.0, self._paused_until - now),
+        )
 
     def _put(self, watched: Watched, due: float) -> None:
-        self._counter += 1
-        watched.turn = self._counter
-        heapq.heappush(self._due, (due, self._counter, watched.generation_id))
-
-    def _interval(self, age: float, draw: float) -> float:
-        pace = self._pace
-        wanted = age * GROWTH * pace.share if pace.lag is None else 2 * pace.lag
-        bounded = min(max(wanted, pace.interval_min), pace.interval_max)
-        return bounded * (1 - JITTER + 2 * JITTER * draw)
+        number = watched.bucket = int(due // BUCKET) + 1
+        waiting = self._buckets.get(number)
+        if waiting is None:
+            self._buckets[number] = [watched]
+            heapq.heappush(self._order, number)
+        else:
+            waiting.append(watched)

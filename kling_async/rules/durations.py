@@ -19,15 +19,19 @@ FIRST_EDGE: Final = 0.01
 GROWTH: Final = 1.06
 """Each further bin is this much longer than the one before: a service of any speed is told apart as finely."""
 EDGES: Final = (0.0, *accumulate(range(330), lambda edge, _: edge * GROWTH, initial=FIRST_EDGE))
-"""The bins' edges in seconds of age; the last one is years."""
+"""The bins' edges in seconds of age; the last one is weeks."""
 
 PRIOR_MEDIAN: Final = 100.0
 """Seconds of the median generation, before anything is known."""
 PRIOR_SIGMA: Final = 1.2
 """Its spread: broad, since a narrow one that is wrong costs more than it ever saves."""
 PRIOR_WEIGHT: Final = 0.1
-"""Finishes that the prior counts for in each bin."""
+"""Finishes that the prior counts for in each bin…"""
+PRIOR_PASSED: Final = 10.0
+"""…but, where any has ended, not for more than so many that passed: a service much faster than it is soon believed."""
 
+BLUR: Final = 0.5
+"""Share of what was seen in each neighbour that counts for a bin, too: a bin by itself sees few."""
 MEMORY: Final = 1000
 """Finishes over which what was learned is forgotten."""
 REFRESH: Final = 5
@@ -54,11 +58,19 @@ def _prior() -> tuple[float, ...]:
 
 
 _PRIOR: Final = _prior()
+_UNTRIED: Final = tuple(PRIOR_WEIGHT / hazard for hazard in _PRIOR)
+_DISPROVED: Final = tuple(min(exposed, PRIOR_PASSED * width) for exposed, width in zip(_UNTRIED, _WIDTHS, strict=True))
+
+
+def _blurred(values: Sequence[float]) -> list[float]:
+    """Return each value with a share of its neighbours' added."""
+    before, after = (0.0, *values), (*values[1:], 0.0)
+    return [value + BLUR * (left + right) for left, value, right in zip(before, values, after, strict=False)]
 
 
 def bin_of(age: float) -> int:
     """Return the bin that an age lies in."""
-    return min(max(bisect_right(EDGES, age) - 1, 0), _BINS - 1)
+    return bisect_right(EDGES, age, 1, _BINS) - 1
 
 
 class Durations:
@@ -91,12 +103,14 @@ class Durations:
         """
         if age <= since:
             return
-        first, last = bin_of(since), bin_of(age)
+        first = bisect_right(EDGES, since, 1, _BINS) - 1
+        last = bisect_right(EDGES, age, 1, _BINS) - 1
+        exposure = self._exposure
         if first == last:
-            self._exposure[first] += age - since
+            exposure[first] += age - since
             return
-        self._exposure[first] += EDGES[first + 1] - since
-        self._exposure[last] += age - EDGES[last]
+        exposure[first] += EDGES[first + 1] - since
+        exposure[last] += age - EDGES[last]
         self._passed[first + 1] += 1.0
         self._passed[last] -= 1.0
 
@@ -137,9 +151,10 @@ class Durations:
         self._passed = [0.0] * (_BINS + 1)
 
     def _learn(self) -> None:
+        seen = zip(_blurred(self._finished), _blurred(self._exposure), _UNTRIED, _DISPROVED, strict=True)
         self.hazard = [
-            (PRIOR_WEIGHT + done) / (PRIOR_WEIGHT / prior + exposed)
-            for done, exposed, prior in zip(self._finished, self._exposure, _PRIOR, strict=True)
+            (PRIOR_WEIGHT + done) / ((disproved if done else untried) + exposed)
+            for done, exposed, untried, disproved in seen
         ]
 
     def quantile(self, share: float) -> float:
@@ -169,7 +184,7 @@ class Durations:
                 return
             bins = [(int(place), float(done), float(exposed)) for place, done, exposed in document["bins"]]
             seen = float(document["seen"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return
         sound = all(0 <= place < _BINS and done >= 0 and exposed >= 0 for place, done, exposed in bins)
         if not sound or not math.isfinite(seen + sum(done + exposed for _, done, exposed in bins)):
@@ -204,9 +219,10 @@ class Schedule:
             age: Seconds now.
             polls: How many polls' worth to wait for; 1 for the plan, a little more or less for the jitter.
         """
-        place = bin_of(age)
-        wanted = self._polls[place] + (age - EDGES[place]) * self._rates[place] + polls
-        if wanted >= self._polls[-1]:
+        planned, rates = self._polls, self._rates
+        place = bisect_right(EDGES, age, 1, _BINS) - 1
+        wanted = planned[place] + (age - EDGES[place]) * rates[place] + polls
+        if wanted >= planned[-1]:
             return math.inf
-        there = bisect_right(self._polls, wanted) - 1
-        return EDGES[there] + (wanted - self._polls[there]) / self._rates[there] - age
+        there = bisect_right(planned, wanted, place) - 1
+        return EDGES[there] + (wanted - planned[there]) / rates[there] - age

@@ -67,6 +67,11 @@ def samples_of(request: ImageToVideo, count: int) -> Iterator[ImageToVideo]:
         yield evolve(request, key=f"{key}.{number}", sample=number)
 
 
+def kind_of(request: ImageToVideo) -> str:
+    """Return what a request's generation is one of: those of one kind take about as long, and cost alike."""
+    return f"{request.model} {request.duration}"
+
+
 def client_request_id(journal_id: str, key: str, attempt: int) -> str:
     """Return the id that a POST carries: of this journal, this row, this attempt; never longer than 128 characters."""
     hashed = base64.b32encode(hashlib.sha256(key.encode()).digest()).decode().lower()[:24]

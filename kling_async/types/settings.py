@@ -146,12 +146,14 @@ class PollSettings:
 
     poll_lag: float | str = field(default="2%", validator=_check_lag)
     """The mean time from finished to noticed: seconds, or a share of the time a generation takes."""
-    poll_interval_max: float = field(default=15.0, validator=_bounded(0.05, 3600))
-    """Seconds of the longest interval between two polls of one generation."""
+    poll_interval_max: float = field(default=60.0, validator=_bounded(0.05, 3600))
+    """Seconds of the longest interval between two polls of one generation; four times the lag, if that is longer."""
     poll_interval_min: float = field(default=0.2, validator=_bounded(0.01, 3600))
     """Seconds of the shortest interval."""
     poll_workers: int = field(default=16, validator=_bounded(1, 1024, whole=True))
     """Polls under way at once."""
+    polls_per_second: float | None = field(default=None, validator=_bounded(0.001, 100_000))
+    """At most so many polls a second, of all generations together; None for any number."""
     not_found_grace: float = field(default=300.0, validator=_bounded(0))
     """Seconds after the submit in which a 404 of a poll means nothing."""
     give_up_after: float = field(default=7200.0, validator=_bounded(1))

@@ -9,7 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from kling_async.adapters.sqlite import _migrate, _read_statements
+from kling_async.adapters.migrate import migrate
+from kling_async.adapters.sqlite import _read_statements
 
 STATEMENTS = _read_statements()
 
@@ -17,7 +18,7 @@ STATEMENTS = _read_statements()
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        _migrate(made)
+        migrate(made)
         yield made
 
 

@@ -27,7 +27,6 @@ def test_a_dry_run_tells_what_would_be_bought_and_buys_nothing(world: World) -> 
         "followed": 0,
         "looked_for": 0,
         "perhaps": 0,
-        "perhaps": 0,
         "left": 0,
         "price_usd": 1.04,
         "balance_usd": 1000.0,

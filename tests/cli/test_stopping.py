@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from kling_async.simulator import Fault, FaultPlan
 from tests.cli.conftest import OpenWorld
 from tests.cli.harness import PATIENCE, World, at_once, until
@@ -183,13 +181,13 @@ def test_a_simulated_run_can_be_stopped_and_resumed(world: World) -> None:
     assert world.ask(lambda service: not service.book.calls), "the real service was not asked"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_after_the_work_is_in_the_exit_code_too(number: signal.Signals) -> None:
+def test_a_signal_after_the_work_is_in_the_exit_code_too() -> None:
     """The loop is closed and the process not yet gone: 130 or 143, and no death by the signal itself."""
-    program = (
-        "import os; from kling_async.cli.ends import run_loop\n"
-        "async def work(): return 0\n"
-        f"run_loop(work); os.kill(os.getpid(), {int(number)})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stderr) == (128 + number, b"")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        program = (
+            "import os; from kling_async.cli.ends import run_loop\n"
+            "async def work(): return 0\n"
+            f"run_loop(work); os.kill(os.getpid(), {int(number)})\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE, check=False)
+        assert (done.returncode, done.stderr) == (128 + number, b"")

@@ -435,7 +435,7 @@ async def test_a_post_that_bought_nothing_leads_back_to_what_was_given_up(
 
 @pytest.mark.parametrize("stage", GIVEN_UP)
 async def test_nothing_is_given_up_where_the_new_post_may_not_leave(journal: Journal, stage: Stage) -> None:
-    """Over the ceiling, without a price, with equal content bought, over a row that has moved on: nothing is written."""
+    """Over the ceiling, without a price, with equal content bought, over one that moved on: nothing is written."""
     aside = advance(await brought(journal, "row", stage), ASIDE[stage])
     await journal.save(aside)
     with pytest.raises(BudgetExceeded):

@@ -440,3 +440,128 @@ async def test_a_generation_is_a_value() -> None:
     """What one watcher gets, another may be given too."""
     async with polling(Service_(after(0))) as poller:
         assert isinstance(await poller.watch("a", timeout=10), Generation)
+
+
+async def test_what_was_learned_is_taken_over_and_spares_polls() -> None:
+    """By the next poller, for generations of the same kind; another kind begins anew."""
+    dice = random.Random(1)
+    ends = {f"{name}{i}": 300 * dice.lognormvariate(0, 0.15) for name in "abc" for i in range(100)}
+
+    def say(name: str, _asked: int) -> HttpReply:
+        return DONE if now() > began + ends[name] else RUNNING
+
+    async def watch(poller: Poller, name: str, kind: str) -> None:
+        await asyncio.gather(*(poller.watch(f"{name}{i}", kind=kind, timeout=5000) for i in range(100)))
+
+    first, second, other = Service_(say), Service_(say), Service_(say)
+    began = now()
+    async with polling(first) as poller:
+        await watch(poller, "a", "five")
+        learned = json.loads(json.dumps(poller.learned()))
+    assert list(learned) == ["five"]
+    counts = []
+    for far, name, kind in ((second, "b", "five"), (other, "c", "ten")):
+        began = now()
+        async with polling(far) as poller:
+            poller.take_over(learned)
+            await watch(poller, name, kind)
+            counts.append(poller.statistics().polls)
+            lag = poller.statistics().mean_lag
+            assert lag is not None
+            assert lag < 60
+    assert counts[0] < 0.7 * counts[1]
+
+
+async def test_the_figures_of_the_moment() -> None:
+    """How many are watched, asked and ended; how late that was noticed; how long all pause."""
+    far = Service_(lambda _id, _: DONE if now() > began + 100 else RUNNING)
+    began = now()
+    async with polling(far) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(30)]
+        await asyncio.sleep(50)
+        figures = poller.statistics()
+        assert (figures.watched, figures.finished, figures.mean_lag, figures.median) == (30, 0, None, None)
+        assert figures.polls == len(far.times) > 30
+        assert figures.paused_for == 0
+        far.say = lambda _id, _: error(429, retry_after="70")
+        await asyncio.sleep(30)
+        assert 30 < poller.statistics().paused_for <= 70
+        far.say = lambda _id, _: DONE
+        await asyncio.wait(watchers)
+        figures = poller.statistics()
+        assert (figures.watched, figures.finished) == (0, 30)
+        assert figures.mean_lag is not None
+        assert figures.median is not None
+        assert 0 < figures.mean_lag < 60
+
+
+async def test_what_the_service_keeps_in_its_queue_is_told() -> None:
+    """Not while it may be taken up still: after a fifth of the median time, and until it runs, or nobody waits."""
+    told: list[int] = []
+    began = now()
+
+    def say(name: str, _asked: int) -> HttpReply:
+        age = now() - began
+        if name.startswith("quick"):
+            return DONE if age > 100 else RUNNING
+        return DONE if age > 900 else reply("queued") if age < 600 else RUNNING
+
+    background, images = Background(), LocalImages()
+    service = Service(Service_(say), images, ServiceSettings())
+    poller = Poller(
+        service,
+        background,
+        PollSettings(),
+        pauses=AdmissionSettings(),
+        dice=random.Random(1),
+        queued=told.append,
+    )
+    try:
+        await asyncio.gather(*(poller.watch(f"quick{i}", timeout=5000) for i in range(30)))
+        assert told == []
+        slow = [asyncio.ensure_future(poller.watch(f"slow{i}", timeout=5000)) for i in range(5)]
+        await asyncio.sleep(300)
+        assert told == [1, 2, 3, 4, 5]
+        slow[0].cancel()
+        await asyncio.wait({slow[0]})
+        assert told[-1] == 4
+        await asyncio.wait(slow)
+        assert told[-1] == 0
+    finally:
+        await background.aclose()
+        await images.aclose()
+
+
+async def test_no_more_polls_a_second_than_permitted_and_nobody_is_forgotten() -> None:
+    """Three hundred watched at two polls a second: all are asked in turn, and all end."""
+    far = Service_(lambda _id, _: DONE if now() > began + 1000 else RUNNING, latency=0.5)
+    began = now()
+    async with polling(far, polls_per_second=2.0) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=5000)) for i in range(300)]
+        await asyncio.sleep(900)
+        assert min(far.asked.values()) >= 3
+        assert max(far.asked.values()) - min(far.asked.values()) <= 3
+        assert len(far.asked) == 300
+        await asyncio.wait(watchers)
+        assert all(watcher.result().video for watcher in watchers)
+        assert now() - began < 1000 + 300 / 2 + 60 + 10
+    for first, third in zip(far.times, far.times[2:], strict=False):
+        assert third - first >= 1.0 - 0.01
+
+
+async def test_many_due_at_once_do_not_wait_for_each_other() -> None:
+    """Sixteen workers ask sixteen in the same moment, not one after the other."""
+    far = Service_(after(0), latency=1.0)
+    async with polling(far) as poller:
+        await asyncio.gather(*(poller.watch(f"id{i}", age=100, timeout=500) for i in range(16)))
+    assert far.most > 12
+    assert max(far.times) - min(far.times) < 0.5
+
+
+async def test_a_short_interval_asks_no_oftener_than_it_says() -> None:
+    """Answers that take no time at all make no loop without a pause."""
+    far = Service_(lambda _id, _: DONE if now() > began + 2 else RUNNING)
+    began = now()
+    async with polling(far, poll_interval_min=0.01, poll_interval_max=0.05, poll_lag=0.01) as poller:
+        await poller.watch("a", timeout=100)
+    assert 20 <= far.asked["a"] <= 200

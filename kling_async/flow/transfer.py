@@ -1,0 +1,138 @@
+"""The bytes of one video on their way: counted, digested and walked as they pass, and gathered before they are written.
+
+It judges an answer by its head and the whole by its boxes. Whether to try again is the downloader's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from kling_async.errors import AnswerLost, DownloadError, KlingError, LinkExpired, NotAVideo, ServerTrouble, Truncated
+from kling_async.ports import Download, StagedVideo
+from kling_async.rules.mp4 import BoxWalk
+from kling_async.types.record import Verified
+
+BLOCK: Final = 1024 * 1024
+"""Bytes gathered before they are written."""
+
+_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class Transfer:
+    """The bytes of one video on their way: counted, digested and walked as they pass."""
+
+    def __init__(self, staged: StagedVideo, max_bytes: int) -> None:
+        self._staged = staged
+        self._max_bytes = max_bytes
+        self._expected: int | None = None
+        self._etag: str | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.got = 0
+        self._digest = hashlib.sha256()
+        self._walk = BoxWalk()
+
+    async def restart(self) -> None:
+        """Throw away what came."""
+        self._begin()
+        self._expected = self._etag = None
+        await self._staged.restart()
+
+    def range_headers(self) -> Mapping[str, str]:
+        """Ask for the rest, if the host told by what to know that it is the same file."""
+        if not self.got or self._etag is None:
+            return {}
+        return {"Range": f"bytes={self.got}-", "If-Range": self._etag}
+
+    async def take(self, download: Download) -> None:
+        """Take an answer's bytes, from where they begin."""
+        await self._place(download)
+        pieces: list[bytes] = []
+        gathered = 0
+        try:
+            async for piece in download.pieces():
+                pieces.append(piece)
+                gathered += len(piece)
+                if gathered >= BLOCK:
+                    block, size, pieces, gathered = pieces, gathered, [], 0
+                    await self._append(block, size)
+        except AnswerLost:
+            # What came before the cut is kept: the next try goes on from there.
+            await self._append(pieces, gathered)
+            raise
+        await self._append(pieces, gathered)
+        if self._expected is not None and self.got != self._expected:
+            raise Truncated(
+                f"{self.got} bytes came, {self._expected} were announced", expected=self._expected, got=self.got
+            )
+
+    async def _place(self, download: Download) -> None:
+        """Judge the answer's head; begin again where it is not the rest of what is here."""
+        if download.status == 206 and self._continues(download.headers):
+            return
+        if download.status != 200:
+            if self.got and download.status in {206, 416}:
+                await self.restart()
+            raise error_of_status(download.status)
+        if self.got:
+            await self.restart()
+        self._expected = _length(download.headers)
+        etag = download.headers.get("etag", "")
+        self._etag = etag if etag and not etag.startswith("W/") else None
+        if self._expected is not None and self._expected > self._max_bytes:
+            raise NotAVideo(f"the file has {self._expected} bytes; at most {self._max_bytes} are taken")
+
+    def _continues(self, headers: Mapping[str, str]) -> bool:
+        found = _RANGE.fullmatch(headers.get("content-range", ""))
+        if found is None or int(found[1]) != self.got:
+            return False
+        if found[2] != "*":
+            self._expected = int(found[2])
+        return True
+
+    async def _append(self, pieces: list[bytes], gathered: int) -> None:
+        if not pieces:
+            return
+        if self.got + gathered > self._max_bytes:
+            raise NotAVideo(f"the file has more than {self._max_bytes} bytes")
+        try:
+            for piece in pieces:
+                self._digest.update(piece)
+                self._walk.feed(piece)
+        except NotAVideo:
+            await self.restart()
+            raise
+        await self._staged.write(pieces)
+        self.got += gathered
+
+    async def finish(self) -> Verified:
+        """Judge the whole file; what is not whole is thrown away.
+
+        Raises:
+            Truncated: A box is not complete.
+            NotAVideo: It is no MP4.
+        """
+        try:
+            facts = self._walk.finish()
+        except DownloadError:
+            await self.restart()
+            raise
+        return Verified(self.got, self._digest.hexdigest(), facts.duration)
+
+
+def error_of_status(status: int) -> KlingError:
+    """Return the error that a file host's answer stands for."""
+    if status in {401, 403, 404, 410}:
+        return LinkExpired(f"the file host refuses the link (HTTP {status}): a fresh one is needed")
+    if status >= 500 or status in {408, 425, 429}:
+        return ServerTrouble("the file host is in trouble", status=status)
+    return Truncated(f"the file host answered HTTP {status}")
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and "content-encoding" not in headers else None
