@@ -53,7 +53,6 @@ SPARED: dict[str, str] = {
     r"buyer\.py Buyer\._adopt: await .* Lost\(\), Unfound": "no service gives one id twice",
     r"buyer\.py Buyer\.rendered: await self\._crew\.purse\.write": "the simulated service charges what it held",
     r"purse\.py Purse\._listed: await .* '0'": "the simulated service never lowers its price",
-    r"asker\.py Asker\.can_buy: await purse\.learn": "its own awaits are struck under Buyer.buy",
     r"transfer\.py Transfer\._place: await self\.restart\(\)$": "the simulated host answers what was asked for",
     r"retries\.py take_up: await rows\.room\(\)$": "a thousand rows would have to be set aside",
 }

@@ -208,7 +208,7 @@ STEPS = (
     "write_failures",
 )
 """What is written, and when, on the way of a row to which nothing happens. The page tells it in this order."""
-READS = re.compile("price|poll|read .*|unfinished|failed|done_since|tally|stage|fetch|pieces")
+READS = re.compile("price|poll|read .*|unfinished|failed|again|done_since|tally|stage|fetch|pieces")
 """Calls that write nothing; a file that is begun is empty, and its name is temporary."""
 
 
