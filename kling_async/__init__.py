@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kling_async.errors import RequestChanged as RequestChanged
     from kling_async.errors import ServerTrouble as ServerTrouble
     from kling_async.errors import ServiceUnavailable as ServiceUnavailable
+    from kling_async.errors import TooLarge as TooLarge
     from kling_async.errors import TransportError as TransportError
     from kling_async.errors import Truncated as Truncated
     from kling_async.flow.batch import Batch as Batch
@@ -91,6 +92,7 @@ _HOMES = {
     "ServerTrouble": "kling_async.errors",
     "ServiceUnavailable": "kling_async.errors",
     "TransportError": "kling_async.errors",
+    "TooLarge": "kling_async.errors",
     "Truncated": "kling_async.errors",
     "Batch": "kling_async.flow.batch",
     "KlingClient": "kling_async.flow.client",

@@ -24,6 +24,7 @@ again stands in one table, `kling_async.rules.retry`.
     │  ├─ LinkExpired               ask the service for a fresh link
     │  ├─ Truncated                 fewer bytes than announced: .expected, .got
     │  ├─ NotAVideo                 not a whole MP4
+    │  ├─ TooLarge                  more bytes than may be taken
     │  └─ DiskFull                  no room for it
     ├─ BudgetExceeded               the next row would pass the ceiling
     └─ JournalError
@@ -351,6 +352,10 @@ class Truncated(DownloadError):
 
 class NotAVideo(DownloadError):
     """What came is not an MP4: a web page, another format, a foreign file."""
+
+
+class TooLarge(DownloadError):
+    """The file has more bytes than may be taken; that says nothing of what is in it."""
 
 
 class DiskFull(DownloadError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import re
 from typing import Final
 
 from kling_async.errors import (
@@ -36,9 +35,6 @@ _DENIALS: Final = 3
 
 _FRESH_LINKS: Final = 2
 """Fresh links that a file host must have refused, after the first one, before a video is taken for gone."""
-
-_TOO_LARGE: Final = re.compile(r"the file has (more than )?\d+ bytes")
-"""How the downloader speaks of a file that is larger than may be taken: that is no word of what is in it."""
 
 _NO_ANSWER: Final = frozenset({"", "unknown"})
 """What the service says where it cannot tell for the moment."""
@@ -164,7 +160,7 @@ class Asker:
         Raises:
             AuthenticationFailed: The key is refused.
         """
-        if isinstance(error, LinkExpired) or (isinstance(error, NotAVideo) and _TOO_LARGE.match(str(error)) is None):
+        if isinstance(error, LinkExpired | NotAVideo):
             return fresh_links >= _FRESH_LINKS
         if isinstance(error, NotFound | GenerationOverdue | GenerationFailed):
             answer = await self.ask(record)  # it was asked for a link

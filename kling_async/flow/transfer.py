@@ -10,7 +10,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from kling_async.errors import AnswerLost, DownloadError, KlingError, LinkExpired, NotAVideo, ServerTrouble, Truncated
+from kling_async.errors import (
+    AnswerLost,
+    DownloadError,
+    KlingError,
+    LinkExpired,
+    NotAVideo,
+    ServerTrouble,
+    TooLarge,
+    Truncated,
+)
 from kling_async.ports import Download, StagedVideo
 from kling_async.rules.mp4 import BoxWalk
 from kling_async.types.record import Verified
@@ -84,7 +93,7 @@ class Transfer:
         etag = download.headers.get("etag", "")
         self._etag = etag if etag and not etag.startswith("W/") else None
         if self._expected is not None and self._expected > self._max_bytes:
-            raise NotAVideo(f"the file has {self._expected} bytes; at most {self._max_bytes} are taken")
+            raise TooLarge(f"the file has {self._expected} bytes; at most {self._max_bytes} are taken")
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         found = _RANGE.fullmatch(headers.get("content-range", ""))
@@ -98,7 +107,7 @@ class Transfer:
         if not pieces:
             return
         if self.got + gathered > self._max_bytes:
-            raise NotAVideo(f"the file has more than {self._max_bytes} bytes")
+            raise TooLarge(f"the file has more than {self._max_bytes} bytes")
         try:
             for piece in pieces:
                 self._digest.update(piece)

@@ -34,6 +34,7 @@ from kling_async.errors import (
     RateLimited,
     ServerTrouble,
     ServiceUnavailable,
+    TooLarge,
     Truncated,
 )
 
@@ -103,6 +104,7 @@ TABLE: Final[Mapping[type[KlingError], Mapping[Operation, Rule]]] = {
     LinkExpired: _row(_RAISE, Verdict.FRESH_LINK),
     Truncated: _row(_RAISE, _AGAIN),
     NotAVideo: _row(_RAISE, Verdict.FRESH_LINK),
+    TooLarge: _row(_RAISE, Verdict.FRESH_LINK),
     DiskFull: _row(_RAISE, _RAISE),
     DownloadError: _row(_RAISE, _RAISE),
     BudgetExceeded: _row(Verdict.STOP, _RAISE),

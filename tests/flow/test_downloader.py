@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from attrs import define, evolve
 
-from kling_async import DiskFull, DownloadError, Generation, KlingError, LinkExpired, NotAVideo, Truncated, VideoFile
+from kling_async import (
+    DiskFull,
+    DownloadError,
+    Generation,
+    KlingError,
+    LinkExpired,
+    NotAVideo,
+    TooLarge,
+    Truncated,
+    VideoFile,
+)
 from kling_async.errors import AnswerLost, JournalError, NotSent
 from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.simulator import Fault, FaultPlan
@@ -455,7 +465,7 @@ async def test_a_file_beyond_the_limit_is_not_taken(*, told: bool) -> None:
     """Whether it is announced or comes in silence; nothing of it stays."""
     big = ScriptedDownload(200, {"content-length": str(len(WHOLE))} if told else {}, [WHOLE])
     transport, store = ScriptedTransport(downloads=[big] * 3), MemoryStore()
-    with pytest.raises(NotAVideo, match=r"bytes"):
+    with pytest.raises(TooLarge, match=r"bytes"):
         await downloader(transport, store, max_video_bytes=len(WHOLE) - 1, download_attempts=3).fetch(parcel())
     assert store.videos == {}
 

@@ -28,6 +28,7 @@ from kling_async.errors import (
     ProtocolViolation,
     RateLimited,
     ServerTrouble,
+    TooLarge,
     Truncated,
 )
 from kling_async.rules.retry import TABLE, Operation, Verdict, backoff, decide, named_pause
@@ -190,6 +191,7 @@ def test_what_costs_nothing_is_tried_again(error: KlingError) -> None:
         (LinkExpired("x"), Verdict.FRESH_LINK),
         (NotFound("x"), Verdict.FRESH_LINK),
         (NotAVideo("x"), Verdict.FRESH_LINK),
+        (TooLarge("x"), Verdict.FRESH_LINK),
         (Truncated("x"), Verdict.AGAIN),
         (ServerTrouble("x", status=503), Verdict.AGAIN),
         (RateLimited("x"), Verdict.AGAIN),
