@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
 from kling_async.cli.ends import OK, complain, log_to_stderr, run_loop, say, show
 from kling_async.cli.simulated import simulated
@@ -96,6 +97,10 @@ async def _generate(
     from kling_async.assembly import open_client
 
     request = None if resume else ImageToVideo(**fields)
+    if settings.money.budget is not None:
+        # It is held by a folder's journal, over all that the folder ever buys; this is one video, and has none.
+        say("the budget of the settings is for jobs (`run`, `retry`): this one video is not counted against it")
+        settings = evolve(settings, money=evolve(settings.money, budget=None))
     async with (
         simulated(on=simulate) as beside,
         open_client(settings.updated(**beside.settings)) as client,

@@ -33,6 +33,14 @@ def test_it_writes_the_file_and_prints_its_path(world: World) -> None:
     assert (purchase.prompt, purchase.duration, purchase.state) == ("The cat yawns.", 5, "charged")
 
 
+def test_a_budget_of_the_settings_is_a_jobs_and_is_said_to_be(world: World) -> None:
+    """One that stands in the environment for `run` neither stops this one video nor is silently passed over."""
+    ended = world.run("generate", "cat.png", "-o", "cat.mp4", env={"KLING_ASYNC_BUDGET": "0.01"})
+    assert ended.code == 0, ended.err
+    assert "not counted against it" in ended.err
+    assert holds(world, "cat.mp4")
+
+
 def test_it_tells_the_file_as_a_document(world: World) -> None:
     """`--json`: path, size, digest and generation of the file."""
     document = world.run("generate", DATA_URI, "-o", "cat.mp4", "--duration", "10", "--json").document
