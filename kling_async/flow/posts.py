@@ -86,9 +86,10 @@ class Posts:
             if decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
                 self._gate.troubled(error)
             raise
+        else:
+            self._gate.accepted()
         finally:
             self._give_back(place)
-        self._gate.accepted()
         logger.info("submit %s was accepted as generation %s", name, generation.id)
         if generation.echoed is False and not self._warned_of_echo:
             self._warned_of_echo = True
