@@ -92,7 +92,8 @@ def _live_on(run: Run, remote: Remote, place: Path, loops: list[SimulatedLoop]) 
     planned, late = iter(scenario.lives), False
     for number in range(1, _MOST_LIVES + 1):
         life = next(planned, Life("end", 0, 60.0, retry_failed=False, retry=None))
-        loop = SimulatedLoop(Random(f"loop/{scenario.seed}/{number}"), int(life.at) if life.end == "crash" else 0)
+        dies_at = int(life.at) if life.end == "crash" else 0
+        loop = SimulatedLoop(Random(f"loop/{scenario.seed}/{number}"), dies_at, life.near)
         loops.append(loop)
         run.lives = number
         run.trace.append(f"life {number}: {life}")

@@ -39,15 +39,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     Args:
         dice: Decides how long hops to threads take.
         dies_at: At which effect (a hop to a thread, or a call's way out or back, counted from 1) it dies; 0 for never.
+        near: Only effects whose names hold this are counted for that; empty for all.
     """
 
     _ready: Any
     _scheduled: list[asyncio.TimerHandle]
 
-    def __init__(self, dice: Random, dies_at: int = 0) -> None:
+    def __init__(self, dice: Random, dies_at: int = 0, near: str = "") -> None:
         super().__init__()
         self._dice = dice
         self._dies_at = dies_at
+        self._near = near
+        self._counted = 0
         self._now = 0.0
         self._tasks = 0
         self.effects = 0
@@ -68,7 +71,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def dies_here(self, place: str) -> bool:
         """Count an effect, and tell whether the loop is dead now: then nothing may follow."""
         self.effects += 1
-        if not self.dead and self.effects == self._dies_at:
+        self._counted += self._near in place
+        if not self.dead and self._dies_at and self._counted == self._dies_at:
             self.die(place)
         return self.dead
 

@@ -36,6 +36,12 @@ _DOWNTIMES: Final = (0.0, 5.0, 120.0, 2_000.0, 7_500.0, 100_000.0, 270_000.0)
 """Seconds between two lives."""
 
 
+_NEAR: Final = ("_Part.commit", "_Part.", "file host", "a piece of a video", "out", "back")
+"""Kinds of effects, by what their names hold."""
+_NEAR_SHARE: Final = 1 / 3
+"""Share of the lives that are killed among those of one kind."""
+
+
 @frozen
 class Life:
     """One life of the client."""
@@ -50,6 +56,8 @@ class Life:
     """Whether rows that failed before are tried again."""
     retry: Retry | None
     """What it tries again, where it is a `retry` in place of a `run`."""
+    near: str = ""
+    """Where it is killed: only effects whose names hold this are counted; empty for all."""
 
 
 @frozen
@@ -120,7 +128,7 @@ def scenario(seed: int) -> Scenario:
         () if calm else _lives(dice),
         calm,
     )
-    return decided if calm else _with_second_tries(_with_rise(decided))
+    return decided if calm else _with_near_deaths(_with_second_tries(_with_rise(decided)))
 
 
 def _requests(dice: Random, *, calm: bool) -> tuple[ImageToVideo, ...]:
@@ -216,6 +224,17 @@ def _with_second_tries(scenario: Scenario) -> Scenario:
         retry = Retry(uncertain=dice.random() < 0.5, buy_again=dice.random() < 0.5)
         lives.append(Life(end, at, dice.choice(_DOWNTIMES), retry_failed=False, retry=retry))
     return evolve(scenario, flags=flags, lives=tuple(lives))
+
+
+def _with_near_deaths(decided: Scenario) -> Scenario:
+    """Let some lives be killed among the effects of one kind: those of the files are few beside the journal's."""
+    dice = Random(f"near/{decided.seed}")
+    return evolve(decided, lives=tuple(_near(life, dice) for life in decided.lives))
+
+
+def _near(life: Life, dice: Random) -> Life:
+    near, at = dice.choice(_NEAR), 10 ** dice.uniform(0, 2)
+    return evolve(life, near=near, at=at) if life.end == "crash" and dice.random() < _NEAR_SHARE else life
 
 
 def _lives(dice: Random) -> tuple[Life, ...]:

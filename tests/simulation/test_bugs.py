@@ -19,7 +19,7 @@ WITHIN: Final = 200
 
 CAUGHT_BY: Final = {
     "slot freed after the download": 1,
-    "digest saved after the rename": 12,
+    "digest saved after the rename": 3,
     "adopting by model in place of id": 2,
     "asking the log for one hour only": 2,
     "404 as failed": 8,
