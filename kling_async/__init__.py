@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kling_async.errors import ServerTrouble as ServerTrouble
     from kling_async.errors import ServiceUnavailable as ServiceUnavailable
     from kling_async.errors import TooLarge as TooLarge
+    from kling_async.errors import TooManyFailures as TooManyFailures
     from kling_async.errors import TransportError as TransportError
     from kling_async.errors import Truncated as Truncated
     from kling_async.flow.batch import Batch as Batch
@@ -93,6 +94,7 @@ _HOMES = {
     "ServiceUnavailable": "kling_async.errors",
     "TransportError": "kling_async.errors",
     "TooLarge": "kling_async.errors",
+    "TooManyFailures": "kling_async.errors",
     "Truncated": "kling_async.errors",
     "Batch": "kling_async.flow.batch",
     "KlingClient": "kling_async.flow.client",

@@ -27,6 +27,7 @@ again stands in one table, `kling_async.rules.retry`.
     │  ├─ TooLarge                  more bytes than may be taken
     │  └─ DiskFull                  no room for it
     ├─ BudgetExceeded               the next row would pass the ceiling
+    ├─ TooManyFailures              as many rows ended without a video as may
     └─ JournalError
        ├─ JournalLocked             another run holds the folder
        ├─ JournalTooNew             written by a newer version: .version
@@ -364,6 +365,10 @@ class DiskFull(DownloadError):
 
 class BudgetExceeded(KlingError):
     """The next row would pass the budget. What is open is watched and fetched; raise the budget to go on."""
+
+
+class TooManyFailures(KlingError):
+    """As many rows of a run ended without a video as its owner allows: no more is bought. What is open is fetched."""
 
 
 class JournalError(KlingError):

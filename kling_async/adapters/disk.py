@@ -123,6 +123,17 @@ def write_all(handle: int, pieces: Sequence[bytes]) -> int:
     return total
 
 
+def append_all(handle: int, pieces: Sequence[bytes]) -> None:
+    """Append every piece, or none: what a full disk took of them is cut off again."""
+    before = os.fstat(handle).st_size
+    try:
+        write_all(handle, pieces)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(handle, before)
+        raise
+
+
 def _write_some(handle: int, views: Sequence[memoryview]) -> int:
     if sys.platform == "win32":
         return os.write(handle, views[0])

@@ -10,7 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kling_async.adapters.disk import describe, is_full, make_folder, remove_temporary, write_all, write_whole
+from kling_async.adapters.disk import append_all, describe, is_full, make_folder, remove_temporary, write_whole
 from kling_async.adapters.result_rows import FailureLines, video_line
 from kling_async.adapters.threads import Threads
 from kling_async.errors import ConfigurationError, DiskFull
@@ -211,13 +211,7 @@ def _append(path: Path, lines: bytes) -> None:
     """Append whole lines, or none. Not synced: what a crash of the machine takes is added anew."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        before = os.fstat(handle).st_size
-        try:
-            write_all(handle, [lines])
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(handle, before)
-            raise
+        append_all(handle, [lines])
     finally:
         os.close(handle)
 

@@ -45,6 +45,10 @@ class Threads:
                 raise
         return future.result()
 
+    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Do work that nobody waits for now; its end, or its error, is in the future."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     def close(self) -> None:
         """Take no more work; what is under way ends by itself."""
         self._executor.shutdown(wait=False)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -67,10 +68,18 @@ _ADVICE: Final = (
 """What to do next, where the error's own words come from the service and do not say so."""
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would act on, or show in another order: keys and messages come from outside."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(text: str = "") -> None:
     """Write a line to stderr, for a person. Nobody listening is no reason to stop."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
 
 def show(document: object) -> None:
@@ -204,8 +213,16 @@ async def _guarded(work: Callable[[], Awaitable[int]], signals: _Signals) -> int
 
 def log_to_stderr(*, verbose: bool) -> None:
     """Show warnings (with `verbose`, all) of the package on stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Said()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     package = logging.getLogger("kling_async")
     package.addHandler(handler)
     package.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+class _Said(logging.Handler):
+    """Says each line as everything else is said: above a live display, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one line."""
+        say(self.format(record))

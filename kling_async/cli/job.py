@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,18 @@ from kling_async.types.record import Stage
 if TYPE_CHECKING:
     from kling_async.cli.progress import Progress
     from kling_async.flow.batch import Batch
+    from kling_async.ports import Observer
     from kling_async.types.settings import Settings
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--fail-fast", {"is_flag": True, "help": "Buy no more once a row has ended without a video: --max-failures 1."}),
     ("--dry-run", {"is_flag": True, "help": "Say what would be bought, and stop."}),
     ("--yes", {"is_flag": True, "help": "Do not ask before spending."}),
     ("--simulate", {"is_flag": True, "help": "Use the embedded simulator: no key, no cost."}),
+    (
+        "--events",
+        {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "Append one line of JSON for each change."},
+    ),
     ("--json", {"is_flag": True, "help": "One JSON document at the end."}),
     ("--quiet", {"is_flag": True, "help": "Nothing on stderr but errors."}),
     ("--verbose", {"is_flag": True, "help": "Every step on stderr."}),
@@ -62,6 +68,8 @@ class Job:
     """Whether one document is wanted at the end."""
     quiet: bool
     """Whether errors alone are told."""
+    events: Path | None
+    """The file that gets a line for each change of a row; None for none."""
     settings: Settings
     """The settings in force."""
 
@@ -99,12 +107,14 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
 
     log_to_stderr(verbose=given.pop("verbose"))
     flags = {name: given.pop(name) for name in SETTING_NAMES if name in given}
+    if given.pop("fail_fast"):
+        flags["max_failures"] = 1
     as_json = given.pop("json")
     try:
         settings, _ = load_settings(read_flags(flags), folder=Path())
     except KlingError as error:
         return complain(error, as_json=as_json)
-    own = {name: given.pop(name) for name in ("dry_run", "yes", "simulate", "quiet")}
+    own = {name: given.pop(name) for name in ("dry_run", "yes", "simulate", "events", "quiet")}
     job, stand = Job(as_json=as_json, settings=settings, **own), Stand()
     code = run_loop(
         partial(work, job=job, stand=stand, **given),
@@ -126,19 +136,26 @@ async def opened(out: Path, journal: Path | None, *, job: Job, stand: Stand) -> 
     from kling_async.assembly import open_batch
     from kling_async.cli.progress import Progress
     from kling_async.cli.simulated import NAME, simulated
+    from kling_async.events import EventFile
 
-    async with simulated(on=job.simulate) as beside:
-        progress = Progress(quiet=job.quiet)
-        async with open_batch(
-            out,
-            settings=job.settings.updated(**beside.settings),
-            journal=journal,
-            observers=[progress],
-            service_name=NAME if job.simulate else None,
-        ) as batch:
-            beside.take_over([record async for record in batch.unfinished()])
-            yield batch, progress
-            stand.concluded = True
+    async with AsyncExitStack() as stack:
+        beside = await stack.enter_async_context(simulated(on=job.simulate))
+        progress = Progress(quiet=job.quiet, budget=job.settings.money.budget)
+        observers: list[Observer] = [progress]
+        if job.events is not None:
+            observers.append(await stack.enter_async_context(EventFile(job.events)))
+        batch = await stack.enter_async_context(
+            open_batch(
+                out,
+                settings=job.settings.updated(**beside.settings),
+                journal=journal,
+                observers=observers,
+                service_name=NAME if job.simulate else None,
+            )
+        )
+        beside.take_over([record async for record in batch.unfinished()])
+        yield batch, progress
+        stand.concluded = True
 
 
 def _tell_stop(stand: Stand, stop: Stopped, *, as_json: bool) -> None:
@@ -184,9 +201,8 @@ async def spend(  # what a job knows by then, each by name
     if not await may_spend(plan, budget=job.settings.money.budget, yes=job.yes):
         raise ConfigurationError("nothing was bought, as you said; --budget USD or --yes answers beforehand")
     tally = await batch.tally()
-    progress.start(_without(tally, idle))
     try:
-        report = await work()
+        report = await progress.beside(work, batch, _without(tally, idle))
     except JournalError:
         stand.broken = True
         raise
@@ -194,8 +210,6 @@ async def spend(  # what a job knows by then, each by name
         report = await batch.report()
         stand.report = evolve(report, tally=_without(report.tally, idle))
         raise
-    finally:
-        progress.stop()
     enough = None if plan.price is None else usd(tally.spent + tally.held) + plan.price
     report = evolve(report, tally=_without(report.tally, idle))
     return conclude(report, enough=enough, aside=idle[Stage.UNCERTAIN], stand=stand, job=job)

@@ -30,6 +30,10 @@ _SETTINGS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("--starts-per-second", {"type": float, "metavar": "R", "help": "At most so many submits a second."}),
     ("--poll-lag", {"metavar": "S|N%", "help": "Mean time from finished to noticed."}),
     (
+        "--max-failures",
+        {"type": int, "metavar": "N", "help": "Buy no more once N rows of this run have ended without a video."},
+    ),
+    (
         "--image-checks/--no-image-checks",
         {"default": None, "help": "Check the model's rules on images before anything is sent."},
     ),

@@ -33,6 +33,7 @@ from kling_async.ports import Observer
 from kling_async.types.outcome import BatchReport, Outcome, Tally, usd
 from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
+from kling_async.types.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,10 @@ class Batch:
     async def tally(self) -> Tally:
         """Return the rows by stage, and their money."""
         return await self._crew.journal.tally()
+
+    def statistics(self) -> Statistics:
+        """Return the figures of the admission, the poller and the downloader at this moment."""
+        return self._crew.experience.figures()
 
     async def balance(self) -> float | None:
         """Return the account's balance in USD; None where the service does not tell it."""

@@ -6,12 +6,11 @@ Where rows stand beside each other is `kling_async.flow.flight`. This room must 
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Sequence
 
 from attrs import field, frozen
 
-from kling_async.errors import BudgetExceeded, JournalError
+from kling_async.errors import BudgetExceeded, JournalError, TooManyFailures
 from kling_async.flow.background import Background
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.experience import Experience
@@ -21,13 +20,14 @@ from kling_async.flow.poller import Poller
 from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.service import Service
+from kling_async.logs import generation_is, get_logger
 from kling_async.ports import Clock, Journal, Observer, VideoStore
 from kling_async.rules.lifecycle import advance
 from kling_async.types.outcome import usd
 from kling_async.types.record import Event, Record
 from kling_async.types.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Instruction(enum.Enum):
@@ -61,17 +61,16 @@ class Crew:
     flight: Flight = field(factory=Flight)
 
     async def settle(self) -> None:
-        """Say at the end of a run what the budget had to do with it: by how much it was passed, and whether it stopped.
+        """Say at the end of a run what its owner's limits had to do with it: whether they stopped it, and how far.
 
-        A price that rose as the last row was bought has stopped nothing.
+        A price that rose as the last row was bought has stopped nothing, nor has a last row that failed.
         """
         closed = self.gate.closed
-        if not isinstance(closed, BudgetExceeded):
+        if not isinstance(closed, BudgetExceeded | TooManyFailures):
             return
-        beyond = self.purse.overshoot(await self.journal.tally())
         if not self.gate.turned_away:
             self.gate.amend(None)
-        elif beyond:
+        elif isinstance(closed, BudgetExceeded) and (beyond := self.purse.overshoot(await self.journal.tally())):
             self.gate.amend(BudgetExceeded(f"{closed}; {usd(beyond):.2f} USD more than the budget are spent or held"))
 
 
@@ -115,6 +114,7 @@ class Scribe:
 
     def tell(self, before: Record, after: Record) -> None:
         """Tell the observers of a change that was saved."""
+        generation_is(after.key, after.generation_id)
         logger.debug("%s: %s -> %s", after.key, before.stage, after.stage)
         for observer in self._observers:
             try:

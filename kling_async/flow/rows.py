@@ -12,12 +12,13 @@ from typing import Final
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
-from kling_async.errors import KlingError, RequestChanged
+from kling_async.errors import KlingError, RequestChanged, TooManyFailures
 from kling_async.flow.crew import Crew, Instruction
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.flight import Slot
 from kling_async.flow.latecomers import Latecomers
 from kling_async.flow.walker import Walker
+from kling_async.logs import about
 from kling_async.ports import VideoStore
 from kling_async.rules.troubles import error_of_record
 from kling_async.types.outcome import Outcome
@@ -48,6 +49,7 @@ class Rows:
         self._walker = walker
         self._send = send
         self._tasks = 0
+        self._failures = 0
         self._left = asyncio.Event()
         self._behind = 4 * crew.settings.downloads.downloads_at_once
         self.resumed: set[str] = set()
@@ -112,11 +114,14 @@ class Rows:
         )
 
     async def _row(self, record: Record, slot: Slot, word: Instruction) -> None:
+        about(record.key, record.generation_id)
         try:
             ended = await self._walker.walk(record, slot, word)
             slot.release()
             if self._late.takes(ended) and not record.set_aside:
                 ended = await self._follow(ended, slot)
+            if not record.set_aside:
+                self._note_failure(ended)
             await self._send.send(outcome_of(ended, self._crew.store))
         except KlingError as error:
             # The gate is closed and this row was not bought: it stays as it is, for the next run.
@@ -128,6 +133,21 @@ class Rows:
             self._crew.flight.end(record.key)
             self._left.set()
             self._end_if_late()
+
+    def _note_failure(self, ended: Record) -> None:
+        """Count a row that ended without a video; buy no more where that makes as many as the owner allows."""
+        limit = self._crew.settings.money.max_failures
+        if limit is None or not (ended.stage is Stage.FAILED or ended.set_aside):
+            return
+        self._failures += 1
+        if self._failures >= limit:
+            rows = "a row" if limit == 1 else f"{limit} rows"
+            reason = ended.trouble.message if ended.trouble is not None else "no reason is told"
+            self._crew.gate.close(
+                TooManyFailures(
+                    f"{rows} ended without a video, the last one {ended.key!r}: {reason}; no more is bought"
+                )
+            )
 
     async def _follow(self, record: Record, slot: Slot) -> Record:
         """Follow a row that is late; those that wait for it, and the run itself, wait no longer."""

@@ -35,6 +35,7 @@ from kling_async.errors import (
     ServerTrouble,
     ServiceUnavailable,
     TooLarge,
+    TooManyFailures,
     Truncated,
 )
 
@@ -108,6 +109,7 @@ TABLE: Final[Mapping[type[KlingError], Mapping[Operation, Rule]]] = {
     DiskFull: _row(_RAISE, _RAISE),
     DownloadError: _row(_RAISE, _RAISE),
     BudgetExceeded: _row(Verdict.STOP, _RAISE),
+    TooManyFailures: _row(Verdict.STOP, _RAISE),
     JournalError: _row(_RAISE, _RAISE),
     ConfigurationError: _row(_RAISE, _RAISE),
 }

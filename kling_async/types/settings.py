@@ -192,6 +192,8 @@ class MoneySettings:
     """The ceiling in USD on the journal's whole life; None for none."""
     price: float | None = field(default=None, validator=_bounded(0))
     """USD for one video of 5 s; None to ask the service."""
+    max_failures: int | None = field(default=None, validator=_bounded(1, whole=True))
+    """Rows of one run that may end without a video before no more is bought; None for any number."""
 
 
 @frozen

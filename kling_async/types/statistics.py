@@ -71,3 +71,7 @@ class Statistics:
     admission: AdmissionStatistics
     polling: PollStatistics
     downloads: DownloadStatistics
+
+    def seconds_left(self, rows: int) -> float | None:
+        """Return the seconds until so many rows that are to be generated have ended; None where too little is known."""
+        return None if not self.polling.median else rows * self.polling.median / max(1, self.admission.window)

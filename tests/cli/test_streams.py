@@ -143,7 +143,7 @@ def test_a_terminal_sees_the_run_move(open_world: OpenWorld) -> None:
     ended = world.on_terminal("run", world.manifest(2), "--out", "out", "--json")
     assert ended.code == 0
     assert ESCAPE in ended.err
-    assert "2/2 done" in ended.plain
+    assert "2 of 2 done" in ended.plain
     assert ended.document["done"] == 2
 
 

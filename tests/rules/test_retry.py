@@ -29,6 +29,7 @@ from kling_async.errors import (
     RateLimited,
     ServerTrouble,
     TooLarge,
+    TooManyFailures,
     Truncated,
 )
 from kling_async.rules.retry import TABLE, Operation, Verdict, backoff, decide, named_pause
@@ -172,6 +173,7 @@ def test_what_follows_from_the_answer_to_a_post(reply: HttpReply, verdict: Verdi
         (ProtocolViolation("an answer larger than we read"), Verdict.UNCERTAIN),
         (InvalidRequest("found before it was sent"), Verdict.REFUSED),
         (BudgetExceeded("the ceiling"), Verdict.STOP),
+        (TooManyFailures("three rows"), Verdict.STOP),
     ],
 )
 def test_what_follows_where_no_answer_was_read(error: KlingError, verdict: Verdict) -> None:

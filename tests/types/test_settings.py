@@ -20,7 +20,7 @@ from kling_async.types.settings import (
 )
 
 QUICK = settings(deadline=None, max_examples=100)
-OPTIONAL = {"starts_per_second", "polls_per_second", "budget", "price"}
+OPTIONAL = {"starts_per_second", "polls_per_second", "budget", "max_failures", "price"}
 TEXTS = {"base_url", "api_key", "max_in_flight", "poll_lag", "on_uncertain", "image_checks"}
 HUGE = 10**5000
 
