@@ -128,7 +128,7 @@ def scenario(seed: int) -> Scenario:
         () if calm else _lives(dice),
         calm,
     )
-    return decided if calm else _with_near_deaths(_with_second_tries(_with_rise(decided)))
+    return decided if calm else _without_dead_ends(_with_near_deaths(_with_second_tries(_with_rise(decided))))
 
 
 def _requests(dice: Random, *, calm: bool) -> tuple[ImageToVideo, ...]:
@@ -230,6 +230,17 @@ def _with_near_deaths(decided: Scenario) -> Scenario:
     """Let some lives be killed among the effects of one kind: those of the files are few beside the journal's."""
     dice = Random(f"near/{decided.seed}")
     return evolve(decided, lives=tuple(_near(life, dice) for life in decided.lives))
+
+
+def _without_dead_ends(decided: Scenario) -> Scenario:
+    """Let no job run for ever at a service that refuses what is too much: its places would be taken for good.
+
+    A client waits for a full account, however long that takes: such a run has no end.
+    """
+    if decided.service.limit is None or decided.service.limit_policy != "refuse":
+        return decided
+    faults = tuple(fault for fault in decided.plan.faults if (fault.operation, fault.kind) != ("job", "never_ends"))
+    return evolve(decided, plan=evolve(decided.plan, faults=faults))
 
 
 def _near(life: Life, dice: Random) -> Life:
