@@ -96,7 +96,7 @@ def test_a_worker(world: World) -> None:
 
 def test_a_notebook(world: World) -> None:
     """Its cells, run by a kernel one after the other."""
-    cells = [
+    cells: list[dict[str, object]] = [
         {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
         for text in programs()["notebook"]
     ]
