@@ -25,7 +25,8 @@ SEARCH_SHARE: Final = 1 / 20
 RAMP_LEAST: Final = 8
 """POSTs that may be in the air at once under a given number; later, as many as are open."""
 PROBE_AFTER: Final = 45
-"""Accepted submits after which one more than the window is tried: one in so many may be refused."""
+"""Accepted submits after which one more than the window is tried: one in so many may be refused. Fewer where the
+window has just sunk by half, or to nothing: as many as it holds, and twice as many after each try in vain."""
 SLACK: Final = 0.05
 """A search that finds no more than this above the window has found nothing."""
 DECREASE: Final = 0.9
@@ -89,6 +90,8 @@ class Admission:
         self._burst = 0
         self._streak = 0
         self._accepted_since = 0
+        self._patience = PROBE_AFTER
+        self._held = 0.0
         self._accepted = self._refused = 0
         self.queued = 0
         """Open generations that the service has been keeping in its queue for long."""
@@ -140,7 +143,7 @@ class Admission:
             return self.window
         if self._searching:
             return min(self._limits.cap, max(self.window, self._open - self._in_air + self._step))
-        return min(self._limits.cap, self.window + (self._accepted_since >= PROBE_AFTER))
+        return min(self._limits.cap, self.window + (self._accepted_since >= self._patience))
 
     def _allowed_in_air(self) -> int:
         """Return how many POSTs may be in the air: what is refused at the limit is never more."""
@@ -256,6 +259,12 @@ class Admission:
     def _meet(self, fits: float) -> None:
         """Hold so many for the limit, and search no more."""
         self._window = float(max(1.0, min(self._window, fits)))
+        if 2 * self._window <= self._held or (fits < 1 and not self._told_late):
+            # Others fill the account, and leave it some day; or a refusal meant little: no limit is 0.
+            self._held, self._patience = self._window, min(PROBE_AFTER, self.window)
+        elif self._trying or self._told_late:
+            self._patience = min(PROBE_AFTER, 2 * self._patience)
+        self._held = max(self._held, self._window)
         self._fitted = min(self._fitted, self.window)
         self._searching = self._trying = False
         self._met = True

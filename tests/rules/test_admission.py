@@ -740,3 +740,25 @@ def test_a_new_run_forgets_what_was_open_and_keeps_what_was_learned() -> None:
     assert 0 < admission.wait(now) < math.inf
     now = later(admission, now)
     assert fill(admission, now) == 1
+
+
+@pytest.mark.parametrize("told", [None, True])
+@pytest.mark.parametrize("seconds", [1.0, 600.0])
+def test_an_account_that_others_left_is_soon_used(seconds: float, *, told: bool | None) -> None:
+    """Refused with nothing open, for a moment or for minutes: the search goes on within some generation times."""
+    account = Account(0, auto(), told=told)
+    account.at(seconds, account.change, 100)
+    account.run(400)
+    assert account.first_full(0.9) <= seconds + MEDIAN
+    assert account.refused <= 0.03 * account.submits + 40
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_a_limit_that_sank_to_one_and_rose_again_is_followed(*, adaptive: bool) -> None:
+    """Others took nearly all of the account for 25 minutes: not one generation after the other for hours after it."""
+    account = Account(50, auto() if adaptive else Admission(Limits(50, adaptive=False)))
+    account.at(1000, account.change, 1)
+    account.at(2500, account.change, 50)
+    account.run(1000)
+    assert next(at for at, running in account.trace if at > 2500 and running >= 45) <= 2500 + 4 * MEDIAN
+    assert account.refused <= 0.03 * account.submits + 20
