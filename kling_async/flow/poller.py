@@ -100,8 +100,7 @@ class Poller:
         self._workers = PollWorkers(
             background, settings.poll_workers, agenda=lambda: self._agenda, ask=self._ask, died=self._died
         )
-        self._troubles = 0
-        self._refused_key = 0
+        self._troubles = self._refused_key = 0
 
     def take_over(self, learned: Mapping[str, Mapping[str, Any]]) -> None:
         """Go on from what an earlier run learned of how long generations take; before anything is watched."""
@@ -115,13 +114,16 @@ class Poller:
         """Return the figures of the moment."""
         return self._agenda.statistics(asyncio.get_running_loop().time())
 
-    async def watch(self, generation_id: str, *, kind: str = "", age: float = 0.0, timeout: float) -> Generation:
+    async def watch(
+        self, generation_id: str, *, kind: str = "", age: float = 0.0, ran: float = 0.0, timeout: float
+    ) -> Generation:
         """Wait until a generation is finished, and return it with its video.
 
         Args:
             generation_id: The service's id.
             kind: What it is one of: generations of one kind take about as long.
-            age: Seconds since it was accepted.
+            age: Seconds since it was sent.
+            ran: The age at which it was surely not finished; one that is older is asked at once.
             timeout: Seconds to wait at the most.
 
         Raises:
@@ -137,7 +139,7 @@ class Poller:
             future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
             call, grace = self._service.poll_call(generation_id), self._settings.not_found_grace
             watch = self._watches[generation_id] = _Watch(future, call, now - age, kind, now + grace - age)
-            self._agenda.add(generation_id, now, kind=kind, age=age, draw=self._dice.random())
+            self._agenda.add(generation_id, now, kind=kind, age=age, ran=ran, draw=self._dice.random())
             self._workers.arm()
         watch.waiting += 1
         try:

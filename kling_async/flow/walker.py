@@ -98,14 +98,16 @@ class Walker:
         if word is not Instruction.GO_ON and record.set_aside:
             slot.release()
             return record
+        fresh = False
         while (step := next_step(record)) is not Step.NONE:
             match step:
                 case Step.SUBMIT:
                     record = await self._submit(record, slot)
+                    fresh = record.stage is Stage.SUBMITTED
                 case Step.FIND:
                     record = await self._find(record, slot, word, once=once)
                 case Step.WATCH:
-                    record, video = await self._watch(record, once=once)
+                    record, video = await self._watch(record, once=once, fresh=fresh)
                 case Step.FETCH:
                     record = await self._fetch(record, video, slot, word)
             if record.set_aside or record.stage not in HOLDS_SLOT:
@@ -194,10 +196,10 @@ class Walker:
         file = await self._crew.downloader.fetch(parcel)
         return Verified(file.size, file.sha256, file.seconds)
 
-    async def _watch(self, record: Record, *, once: bool) -> tuple[Record, RemoteVideo | None]:
+    async def _watch(self, record: Record, *, once: bool, fresh: bool) -> tuple[Record, RemoteVideo | None]:
         age = self._scribe.age(record)
         try:
-            generation = await (self._asker.once(record) if once else self._wait(record))
+            generation = await (self._asker.once(record) if once else self._wait(record, fresh=fresh))
         except GenerationFailed as error:
             return await self._failed(record, error), None
         except (GenerationOverdue, NotFound) as error:
@@ -216,11 +218,13 @@ class Walker:
             return await self._scribe.move(failed, Retried())
         return failed
 
-    async def _wait(self, record: Record) -> Generation:
+    async def _wait(self, record: Record, *, fresh: bool) -> Generation:
         age = self._scribe.age(record)
         timeout = max(WATCHED_AT_LEAST, self._crew.settings.polling.give_up_after - age)
-        kind = kind_of(record.request)
-        return await self._crew.poller.watch(generation_id_of(record), kind=kind, age=age, timeout=timeout)
+        name, kind = generation_id_of(record), kind_of(record.request)
+        # Accepted just now, it runs, however long its POST took: no poll is spent on being told so.
+        ran = age if fresh else 0.0
+        return await self._crew.poller.watch(name, kind=kind, age=age, ran=ran, timeout=timeout)
 
     async def _fetch(self, record: Record, video: RemoteVideo | None, slot: Slot, word: Instruction) -> Record:
         crew = self._crew

@@ -170,14 +170,17 @@ class PollAgenda:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, generation_id: str, now: float, *, kind: str = "", age: float = 0.0, draw: float = 0.5) -> None:
+    def add(
+        self, generation_id: str, now: float, *, kind: str = "", age: float = 0.0, ran: float = 0.0, draw: float = 0.5
+    ) -> None:
         """Begin to watch a generation.
 
         Args:
             generation_id: Its id; watching it already changes nothing.
             now: The time.
             kind: What it is one of: model and length.
-            age: Seconds since it was accepted. One that is old already is asked at once.
+            age: Seconds since it was sent.
+            ran: The age at which it was surely not finished. One that is older is asked at once.
             draw: A draw for the jitter.
         """
         if generation_id in self._watched:
@@ -185,14 +188,15 @@ class PollAgenda:
         found = self._kinds.get(kind)
         if found is None:
             found = self._kinds[kind] = Kind(self._pace)
-        young = age <= 0
-        watched = self._watched[generation_id] = Watched(generation_id, found, now - age, 0.0 if young else -1.0)
+        young = age <= ran
+        watched = self._watched[generation_id] = Watched(generation_id, found, now - age, ran if young else -1.0)
         if self._left_out and generation_id in self._left_out:
             # It was removed while a poll was under way: the answer to that one is the next.
             self._left_out.discard(generation_id)
             return
         # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
-        self._put(watched, now + (found.first_interval(draw) if young else draw * self._pace.interval_min))
+        first = found.interval(age, draw) if age > 0 else found.first_interval(draw)
+        self._put(watched, now + (first if young else draw * self._pace.interval_min))
 
     def remove(self, generation_id: str) -> None:
         """Watch it no longer."""

@@ -541,3 +541,16 @@ async def test_metadata_has_a_line_for_each_video(tmp_path: Path) -> None:
         lines = (tmp_path / "metadata.jsonl").read_text().splitlines()
         assert len(lines) == 9
         assert all(line.startswith('{"file_name": "videos/row') for line in lines)
+
+
+async def test_what_was_bought_just_now_is_not_asked_at_once(tmp_path: Path) -> None:
+    """However long its POST took to be sent: it was accepted a moment ago, and a poll would only tell so."""
+    async with world(tmp_path, latency=2.0, durations=300.0) as w, w.batch(poll_lag=20.0) as batch:
+        job = asyncio.ensure_future(batch.run(requests(20)))
+        await asyncio.sleep(30)
+        assert len(w.book.bought()) == 20
+        assert w.book.calls["poll"] == 0
+        assert (await job).tally.done == 20
+        assert w.book.calls["poll"] >= 20
+        learned = batch._crew.poller.learned()
+        assert sum(kind["seen"] for kind in learned.values()) == pytest.approx(20, rel=0.05)

@@ -531,3 +531,14 @@ def test_each_alone_is_polled_by_a_rule_that_is_told() -> None:
     polled = poll_each(lambda _asked, _age, dice: 10 * dice.uniform(0.9, 1.1), durations, seed=1)
     assert polled.lag == pytest.approx(5.0, rel=0.05)
     assert polled.polls == pytest.approx(sum(durations) / 10 + len(durations) / 2, rel=0.02)
+
+
+def test_one_that_surely_ran_a_moment_ago_waits_for_its_turn() -> None:
+    """Its POST took long, and it was accepted just now: it is asked by its age, and its whole time teaches."""
+    agenda = PollAgenda(Pace(0.5, 15.0, lag=5.0))
+    agenda.add("a", 1000.0, age=30.0, ran=30.0, draw=0.5)
+    due = agenda.next_due()
+    assert due is not None
+    assert 1010.0 - EPSILON <= due <= 1010.0 + BUCKET + EPSILON
+    agenda.ended("a", due)
+    assert agenda.learned()[""]["seen"] == pytest.approx(1.0, rel=0.01)
