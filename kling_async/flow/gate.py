@@ -151,9 +151,9 @@ class Gate:
         self.troubled(error)
         return self._key_waves >= _KEY_WAVES
 
-    def queued(self, count: int) -> None:
-        """Note how many generations the service has been keeping in its queue for long."""
-        self.admission.queued = count
+    def queued(self, long: int, unbegun: int) -> None:
+        """Note how many generations the service has been keeping in its queue for long, and may not have begun."""
+        self.admission.queued, self.admission.unbegun = long, unbegun
         self._changed.set()
 
     def uncertain(self, name: str) -> None:

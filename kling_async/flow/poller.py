@@ -23,6 +23,7 @@ from kling_async.errors import (
     RateLimited,
 )
 from kling_async.flow.background import Background
+from kling_async.flow.backlog import Backlog
 from kling_async.flow.key_check import KeyCheck
 from kling_async.flow.poll_workers import PollWorkers
 from kling_async.flow.service import Service
@@ -71,7 +72,7 @@ class Poller:
         pauses: How long to pause under the service's trouble.
         dice: For the jitter.
         heard: Is told of each poll: None for a usable answer, else the error.
-        queued: Is told how many generations the service has been keeping in its queue for long, when that changes.
+        queued: Is told of the generations that the service keeps in its queue (`Backlog`).
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Poller:
         pauses: AdmissionSettings,
         dice: random.Random,
         heard: Callable[[KlingError | None], None] = lambda _error: None,
-        queued: Callable[[int], None] = lambda _count: None,
+        queued: Callable[[int, int], None] = lambda _long, _unbegun: None,
     ) -> None:
         self.key_check = KeyCheck(service, background)
         """Tells whether the key is refused."""
@@ -93,8 +94,7 @@ class Poller:
         self._pauses = pauses
         self._dice = dice
         self._heard = heard
-        self._tell_queued = queued
-        self._queued: set[str] = set()
+        self._backlog = Backlog(queued)
         self._agenda = PollAgenda(pace_of(settings))
         self._watches: dict[str, _Watch] = {}
         self._workers = PollWorkers(
@@ -141,6 +141,7 @@ class Poller:
             watch = self._watches[generation_id] = _Watch(future, call, now - age, kind, now + grace - age)
             self._agenda.add(generation_id, now, kind=kind, age=age, ran=ran, draw=self._dice.random())
             self._workers.arm()
+            self._backlog.note(generation_id, unbegun=True)
         watch.waiting += 1
         try:
             async with asyncio.timeout(timeout):
@@ -159,7 +160,7 @@ class Poller:
     def _forget(self, generation_id: str) -> None:
         self._agenda.remove(generation_id)
         del self._watches[generation_id]
-        self._is_queued(generation_id, long=False)
+        self._backlog.note(generation_id)
 
     def _died(self, error: Exception | None) -> None:
         """Tell those who wait that nobody asks any more: a fault of our own, not a time-out hours later."""
@@ -192,7 +193,7 @@ class Poller:
         watch = self._watches.get(generation_id)
         if watch is None:
             return
-        self._is_queued(generation_id, long=generation.raw_status.lower() == "queued" and self._is_long(watch))
+        self._look(generation_id, watch, generation.raw_status)
         if generation.status is GenerationStatus.COMPLETED:
             self._finished(generation_id, generation)
         elif generation.status is GenerationStatus.FAILED:
@@ -209,15 +210,14 @@ class Poller:
         elif generation.status is GenerationStatus.UNKNOWN:
             self._puzzled(generation_id, watch, generation.raw_status)
 
-    def _is_long(self, watch: _Watch) -> bool:
-        """Tell whether a generation is past the time in which a free slot of the service would have taken it up."""
-        median = self._agenda.median(watch.kind)
-        return median is not None and asyncio.get_running_loop().time() - watch.began > _QUEUED_LONG * median
+    def _look(self, generation_id: str, watch: _Watch, word: str) -> None:
+        """Tell whether one is queued still, past the time in which a free slot of the service would have taken it up.
 
-    def _is_queued(self, generation_id: str, *, long: bool) -> None:
-        if long is not (generation_id in self._queued):
-            self._queued ^= {generation_id}
-            self._tell_queued(len(self._queued))
+        Before that, each one that is queued may be one too many.
+        """
+        queued, median = word.lower() == "queued", self._agenda.median(watch.kind)
+        long = median is not None and asyncio.get_running_loop().time() - watch.began > _QUEUED_LONG * median
+        self._backlog.note(generation_id, long=queued and long, unbegun=queued)
 
     def _finished(self, generation_id: str, result: Generation | KlingError) -> None:
         """Tell those who wait that the service is through with it, and learn how long that took."""

@@ -36,7 +36,9 @@ SLOWER: Final = (0.1, 5.0)
 FASTER: Final = 0.95
 """What that time is multiplied by at each accepted submit."""
 QUEUED_SHARE: Final = 0.2
-"""The window does not grow while more than this share of the open ones is queued for long."""
+"""The window does not grow while more than this share of the open ones is queued for long…"""
+UNBEGUN: Final = (16, 0.8)
+"""…or more than so many, and than this share, are not known to have begun."""
 
 UNCERTAIN_SHARE: Final = 0.05
 """Submits stop while more than this share of the open ones is uncertain…"""
@@ -86,15 +88,15 @@ class Admission:
         self._told_late = False
         self._step = START
         self._base = 0.0
-        self._fitted = 0
-        self._burst = 0
-        self._streak = 0
-        self._accepted_since = 0
+        self._fitted = self._burst = 0
+        self._streak = self._accepted_since = 0
         self._patience = PROBE_AFTER
         self._held = 0.0
         self._accepted = self._refused = 0
         self.queued = 0
         """Open generations that the service has been keeping in its queue for long."""
+        self.unbegun = 0
+        """Open generations that are not known to have begun: queued, or not asked yet."""
 
     @property
     def open(self) -> int:
@@ -127,7 +129,7 @@ class Admission:
 
     def begin(self) -> None:
         """Forget what was open, as a run begins; what was learned of the account stays."""
-        self._open = self._in_air = self._answered = self._burst = self.queued = 0
+        self._open = self._in_air = self._answered = self._burst = self.queued = self.unbegun = 0
         self._trying = False
         self._uncertain.clear()
 
@@ -152,7 +154,8 @@ class Admission:
         return self._step if self._searching else max(RAMP_LEAST, self._open - self._in_air)
 
     def _may_grow(self) -> bool:
-        return self.queued <= QUEUED_SHARE * self._open
+        unbegun = self.unbegun > max(UNBEGUN[0], UNBEGUN[1] * self._open)
+        return self.queued <= QUEUED_SHARE * self._open and not unbegun
 
     def take(self, now: float) -> None:
         """Take a slot for a POST that starts now."""

@@ -153,6 +153,15 @@ async def test_a_service_that_queues_is_not_flooded(tmp_path: Path) -> None:
         assert w.book.max_open_at_once <= 100
 
 
+@pytest.mark.parametrize("limit", [2, 5])
+async def test_a_service_that_queues_is_not_flooded_before_anything_is_known_of_it(tmp_path: Path, limit: int) -> None:
+    """As fast as it accepts them, hundreds would lie in its queue before the first is made, and be overdue there."""
+    async with world(tmp_path, limit=limit, limit_policy="queue", latency=0.3) as w:
+        await run_all(w, 30 * limit, max_in_flight="auto")
+        assert w.book.max_running_at_once == limit
+        assert w.book.max_open_at_once <= 40 + 5 * limit
+
+
 async def test_generations_that_fail_for_the_limit_are_bought_again(tmp_path: Path) -> None:
     """Accepted, and failed with 1303: that was free, the window shrinks, and every row gets its video."""
     async with world(tmp_path, limit=8, limit_policy="fail", latency=0.3) as w:

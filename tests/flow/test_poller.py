@@ -497,7 +497,7 @@ async def test_the_figures_of_the_moment() -> None:
 
 async def test_what_the_service_keeps_in_its_queue_is_told() -> None:
     """Not while it may be taken up still: after a fifth of the median time, and until it runs, or nobody waits."""
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     began = now()
 
     def say(name: str, _asked: int) -> HttpReply:
@@ -514,19 +514,22 @@ async def test_what_the_service_keeps_in_its_queue_is_told() -> None:
         PollSettings(),
         pauses=AdmissionSettings(),
         dice=random.Random(1),
-        queued=told.append,
+        queued=lambda long, unbegun: told.append((long, unbegun)),
     )
     try:
         await asyncio.gather(*(poller.watch(f"quick{i}", timeout=5000) for i in range(30)))
-        assert told == []
+        assert {long for long, _ in told} == {0}
+        assert max(unbegun for _, unbegun in told) == 30, "nobody had been asked"
+        assert told[-1] == (0, 0)
+        told.clear()
         slow = [asyncio.ensure_future(poller.watch(f"slow{i}", timeout=5000)) for i in range(5)]
         await asyncio.sleep(300)
-        assert told == [1, 2, 3, 4, 5]
+        assert told == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
         slow[0].cancel()
         await asyncio.wait({slow[0]})
-        assert told[-1] == 4
+        assert told[-1] == (4, 4)
         await asyncio.wait(slow)
-        assert told[-1] == 0
+        assert told[-1] == (0, 0)
     finally:
         await background.aclose()
         await images.aclose()
