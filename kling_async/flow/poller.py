@@ -246,7 +246,7 @@ class Poller:
             return
         if isinstance(error, AuthenticationFailed):
             await self._doubt_key(error)
-        self._troubles += 1
+        self._troubles += asyncio.get_running_loop().time() >= self._agenda.paused_until
         self._heard(None if isinstance(error, RateLimited) else error)
         logger.debug("poll of %s failed: %s", generation_id, error)
         self._slow_down(error)

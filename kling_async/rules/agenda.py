@@ -165,7 +165,8 @@ class PollAgenda:
         self._left_out: set[str] = set()
         self._polls = 0
         self._gap = 1 / pace.polls_per_second
-        self._paused_until = self._next_free = -math.inf
+        self._next_free = self.paused_until = -math.inf
+        """Until when nobody is asked; what is answered before that was asked before the pause, and is no news."""
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -214,7 +215,7 @@ class PollAgenda:
             while waiting and waiting[-1].bucket != number:
                 waiting.pop()
             if waiting:
-                return max(number * BUCKET, self._paused_until, self._next_free)
+                return max(number * BUCKET, self.paused_until, self._next_free)
             del self._buckets[heapq.heappop(self._order)]
         return None
 
@@ -264,7 +265,7 @@ class PollAgenda:
 
     def pause(self, until: float) -> None:
         """Ask nobody before a moment: a failing service is left in peace by all at once."""
-        self._paused_until = max(self._paused_until, until)
+        self.paused_until = max(self.paused_until, until)
 
     def median(self, kind: str) -> float | None:
         """Return the seconds that the median generation of a kind takes; None where none has ended yet."""
@@ -285,7 +286,7 @@ class PollAgenda:
             finished=count,
             mean_lag=sum(kind.half_gaps for kind in ended) / count if count else None,
             median=max(ended, key=lambda kind: kind.ended).median if ended else None,
-            paused_for=max(0.0, self._paused_until - now),
+            paused_for=max(0.0, self.paused_until - now),
         )
 
     def _put(self, watched: Watched, due: float) -> None:

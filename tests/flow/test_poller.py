@@ -362,6 +362,18 @@ async def test_a_failing_service_is_left_in_peace_by_all_together() -> None:
     assert back[0] - began <= 1061
 
 
+async def test_bad_answers_of_one_moment_are_one_trouble() -> None:
+    """As many polls as there are workers were out when it came: that is one wave, and not sixteen tries in a row."""
+    far = Service_(lambda _id, _: error(502) if 100 < now() - began < 101 else RUNNING, latency=0.5)
+    began = now()
+    async with polling(far, poll_lag=5.0) as poller:
+        watchers = [asyncio.ensure_future(poller.watch(f"id{i}", timeout=150)) for i in range(500)]
+        ends = await asyncio.gather(*watchers, return_exceptions=True)
+    assert {type(end) for end in ends} == {GenerationOverdue}
+    asked = sorted(at - began for at in far.times)
+    assert any(101.5 < at < 105 for at in asked), "a second of trouble, and nobody is asked for a minute"
+
+
 async def test_one_bad_answer_slows_nobody() -> None:
     """It says nothing of the service."""
     far = Service_(lambda name, asked: error(500) if (name, asked) == ("id3", 2) else after(20)(name, asked))
