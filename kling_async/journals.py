@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.pointer import known_place
@@ -19,6 +19,7 @@ from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import ConfigurationError
 from kling_async.flow.experience import STATISTICS
 from kling_async.types.outcome import Tally, usd
+from kling_async.types.statistics import AdmissionStatistics, DownloadStatistics, PollStatistics, Statistics
 
 _FRESH: Final = 15.0
 """Seconds after which the figures of a run are those of one that has ended."""
@@ -118,6 +119,20 @@ async def read_status(folder: Path, journal: Path | None = None) -> JobStatus:
         tally, told = await book.tally(), await book.note(STATISTICS)
     finally:
         await book.aclose()
-    figures = json.loads(told) if told else None
-    fresh = figures is not None and abs(SystemClock().wall() - figures.pop("at")) < _FRESH
-    return JobStatus(folder, tally, figures if fresh else None)
+    return JobStatus(folder, tally, _figures(told))
+
+
+def _figures(told: str | None) -> Mapping[str, Any] | None:
+    """Return the figures of a run under way; None where there are none, or they are old or of another version."""
+    try:
+        figures = json.loads(told or "null")
+        if not isinstance(figures, dict) or not abs(SystemClock().wall() - figures.pop("at")) < _FRESH:
+            return None
+        whole = Statistics(
+            admission=AdmissionStatistics(**figures["admission"]),
+            polling=PollStatistics(**figures["polling"]),
+            downloads=DownloadStatistics(**figures["downloads"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return asdict(whole)

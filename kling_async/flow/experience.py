@@ -34,6 +34,8 @@ _FRESH: Final = 86_400.0
 """Seconds for which a window is remembered."""
 _KEPT: Final = 0.75
 """Share of a remembered window that the next run begins at."""
+_MOST: Final = 10**6
+"""Slots that no account has: a note that says so is damaged."""
 
 
 class Experience:
@@ -69,7 +71,9 @@ class Experience:
         self._poller.take_over({name: found for name, found in durations.items() if isinstance(found, dict)})
         known = _read(await self._journal.note(self._window_note))
         window, at = known.get("window"), known.get("at")
-        if not isinstance(window, int) or not isinstance(at, int | float) or self._clock.wall() - at > _FRESH:
+        if not isinstance(window, int) or not isinstance(at, int | float) or abs(window) > _MOST:
+            return START
+        if not self._clock.wall() - at <= _FRESH:  # nor where that is no number
             return START
         return int(_KEPT * window)
 
@@ -106,6 +110,6 @@ def _read(text: str | None) -> dict[str, Any]:
     """Return a note's document; an empty one where it cannot be read."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

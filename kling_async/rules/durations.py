@@ -39,6 +39,8 @@ REFRESH: Final = 5
 REFRESH_SHARE: Final = 0.02
 """…or so many of those remembered, if that is more: one among many changes little."""
 
+_MOST: Final = 1e12
+"""Finishes, or seconds, that no bin has ever seen: a document that says so is damaged."""
 _BINS: Final = len(EDGES) - 1
 _WIDTHS: Final = tuple(after - before for before, after in pairwise(EDGES))
 
@@ -186,10 +188,12 @@ class Durations:
             seen = float(document["seen"])
         except (KeyError, TypeError, ValueError, OverflowError):
             return
-        sound = all(0 <= place < _BINS and done >= 0 and exposed >= 0 for place, done, exposed in bins)
-        if not sound or not math.isfinite(seen + sum(done + exposed for _, done, exposed in bins)):
+        sound = all(
+            0 <= place < _BINS and 0 <= done <= _MOST and 0 <= exposed <= _MOST for place, done, exposed in bins
+        )
+        if not sound or not math.isfinite(seen):
             return
-        self.seen = max(0.0, seen)
+        self.seen = min(max(0.0, seen), 2.0 * MEMORY)
         for place, done, exposed in bins:
             self._finished[place], self._exposure[place] = done, exposed
 

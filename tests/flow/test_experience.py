@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.flow.experience import DURATIONS, STATISTICS, WINDOW
+from kling_async.journals import read_status
 from kling_async.rules.admission import START
 from tests.flow.harness import World, requests, world
 
@@ -115,7 +117,20 @@ async def test_the_next_run_polls_by_what_was_learned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", ["", "null", "[]", "{", '"text"', '{"window": "many", "at": 0}', '{"": 5}', '{"window": 1e400, "at": 1}']
+    "garbage",
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        '"text"',
+        '{"window": "many", "at": 0}',
+        '{"": 5}',
+        '{"window": 1e400, "at": 1}',
+        '{"window": 1' + 400 * "0" + ', "at": 2e9}',
+        '{"window": 20, "at": NaN}',
+        10_000 * "[",
+    ],
 )
 async def test_notes_that_cannot_be_read_stop_nothing(tmp_path: Path, garbage: str) -> None:
     """They are as if they were not there."""
@@ -148,6 +163,20 @@ async def test_the_figures_of_a_run_can_be_read_beside_it(tmp_path: Path) -> Non
         assert told[-1]["polling"]["finished"] > 0
         assert told[-1]["polling"]["median"] == pytest.approx(240, rel=0.3)
         assert told[-1]["downloads"]["done"] == told[-1]["polling"]["finished"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["", "[]", "5", "{", '{"at": 1}', '{"at": AT}', '{"at": AT, "admission": {}, "polling": {}, "downloads": {}}'],
+)
+async def test_figures_that_cannot_be_read_hide_no_rows(tmp_path: Path, garbage: str) -> None:
+    """Another version wrote them, or they are damaged: the rows are told, and no run is said to be under way."""
+    async with world(tmp_path) as w:
+        async with w.batch() as batch:
+            await batch.run(requests(2))
+        await note(w, STATISTICS, garbage.replace("AT", str(SystemClock().wall())))
+        status = await read_status(tmp_path)
+        assert (status.tally.done, status.figures, status.seconds_left) == (2, None, None)
 
 
 async def test_figures_of_a_run_that_is_over_are_gone(tmp_path: Path) -> None:

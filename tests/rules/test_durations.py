@@ -209,12 +209,19 @@ def test_no_document_stops_anything(version: Any, seen: Any, bins: Any) -> None:
         {"version": 1, "seen": math.inf, "bins": [[150, 50, 1]]},
         {"version": 1, "seen": 100, "bins": [[150, math.nan, 1]]},
         {"version": 1, "seen": "many", "bins": []},
+        {"version": 1, "seen": 30, "bins": [[5, 1.7e308, 0]]},
     ],
 )
 def test_what_cannot_be_read_is_as_if_it_were_not_there(document: dict[str, Any]) -> None:
     """Not half of it is taken."""
     assert list(Durations(document).hazard) == list(Durations().hazard)
     assert Durations(document).seen == 0
+
+
+def test_a_number_that_nobody_can_have_seen_does_not_end_the_learning() -> None:
+    """As many finishes as are remembered, at the most: the schedule is still made anew."""
+    durations = Durations({"version": 1, "seen": 1e9, "bins": [[100, 5, 5]]})
+    assert any(durations.finished(100.0, 110.0) for _ in range(100))
 
 
 def test_old_news_is_forgotten() -> None:
