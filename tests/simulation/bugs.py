@@ -146,9 +146,9 @@ def not_found_is_failed() -> Iterator[None]:
     """Take 404 on a poll for a generation that failed."""
     real = walker.Walker._wait
 
-    async def wait(self: Any, record: Record) -> Any:
+    async def wait(self: Any, record: Record, *, fresh: bool) -> Any:
         try:
-            return await real(self, record)
+            return await real(self, record, fresh=fresh)
         except NotFound as error:
             raise GenerationFailed(str(error), generation_id=record.generation_id) from error
 
