@@ -218,6 +218,10 @@ class StagedVideo(Protocol):
         """
         ...
 
+    def sha256(self) -> str:
+        """Return the digest of the bytes written so far, in hex."""
+        ...
+
     async def restart(self) -> None:
         """Throw away what was written, and begin again."""
         ...

@@ -34,6 +34,10 @@ class MemoryStagedVideo:
         self._content += b"".join(pieces)
         self.size = len(self._content)
 
+    def sha256(self) -> str:
+        """Return the digest of the bytes written so far, in hex."""
+        return hashlib.sha256(self._content).hexdigest()
+
     async def restart(self) -> None:
         """Throw away what was written, and begin again."""
         self._content.clear()

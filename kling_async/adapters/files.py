@@ -18,6 +18,7 @@ from threading import Lock
 
 from kling_async.adapters.disk import (
     NEW_FILE,
+    begin_flush,
     describe,
     is_full,
     make_folder,
@@ -40,7 +41,7 @@ class LocalVideoStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = Threads("kling-files", 8)
+        self._threads = Threads("kling-files", 4)
         self._live: set[Path] = set()
 
     @asynccontextmanager
@@ -121,7 +122,7 @@ class LocalStagedVideo:
         self.size = 0
 
     async def write(self, pieces: Sequence[bytes]) -> None:
-        """Append, in one hand-over.
+        """Append and digest, in one hand-over.
 
         Raises:
             DiskFull: There is no room.
@@ -131,6 +132,10 @@ class LocalStagedVideo:
             await self._threads.finish(partial(self._part.write, pieces))
         finally:
             self.size = self._part.size
+
+    def sha256(self) -> str:
+        """Return the digest of the bytes written so far, in hex."""
+        return self._part.digest.hexdigest()
 
     async def restart(self) -> None:
         """Throw away what was written, and begin again."""
@@ -155,6 +160,7 @@ class _Part:
     def __init__(self, final: Path) -> None:
         self.path = final.with_name(temporary_name(final.name))
         self.size = 0
+        self.digest = hashlib.sha256()
         self.over = False
         self._final = final
         self._handle: int | None = None
@@ -176,12 +182,18 @@ class _Part:
         with self._lock, _told(self._final):
             handle = self._opened()
             os.lseek(handle, self.size, os.SEEK_SET)
-            self.size += write_all(handle, pieces)
+            written = write_all(handle, pieces)
+            begin_flush(handle, self.size, written)
+            # All of it is there: what comes now cannot fail.
+            for piece in pieces:
+                self.digest.update(piece)
+            self.size += written
 
     def restart(self) -> None:
         with self._lock, _told(self._final):
             os.ftruncate(self._opened(), 0)
             self.size = 0
+            self.digest = hashlib.sha256()
 
     def commit(self) -> Path:
         with self._lock, _told(self._final):

@@ -1,14 +1,17 @@
-"""The bytes of one video on their way: counted, digested and walked as they pass, and gathered before they are written.
+"""The bytes of one video on their way: gathered to blocks, and each written and walked while the next one comes in.
 
-It judges an answer by its head and the whole by its boxes. Whether to try again is the downloader's affair.
+It judges an answer by its head and the whole by its boxes. Whether to try again is the downloader's affair. It must
+never hold more than two blocks of a video, nor count a byte that is not written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from kling_async.errors import (
     AnswerLost,
@@ -27,11 +30,14 @@ from kling_async.types.record import Verified
 BLOCK: Final = 1024 * 1024
 """Bytes gathered before they are written."""
 
+_Block: TypeAlias = tuple[Sequence[bytes], int]
+"""Pieces, and how many bytes they are."""
+
 _RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class Transfer:
-    """The bytes of one video on their way: counted, digested and walked as they pass."""
+    """The bytes of one video on their way: counted and walked as soon as they are written."""
 
     def __init__(self, staged: StagedVideo, max_bytes: int) -> None:
         self._staged = staged
@@ -42,7 +48,6 @@ class Transfer:
 
     def _begin(self) -> None:
         self.got = 0
-        self._digest = hashlib.sha256()
         self._walk = BoxWalk()
 
     async def restart(self) -> None:
@@ -58,22 +63,22 @@ class Transfer:
         return {"Range": f"bytes={self.got}-", "If-Range": self._etag}
 
     async def take(self, download: Download) -> None:
-        """Take an answer's bytes, from where they begin."""
+        """Take an answer's bytes, from where they begin.
+
+        What came before a cut is kept: the next try goes on from there.
+        """
         await self._place(download)
-        pieces: list[bytes] = []
-        gathered = 0
-        try:
-            async for piece in download.pieces():
-                pieces.append(piece)
-                gathered += len(piece)
-                if gathered >= BLOCK:
-                    block, size, pieces, gathered = pieces, gathered, [], 0
-                    await self._append(block, size)
-        except AnswerLost:
-            # What came before the cut is kept: the next try goes on from there.
-            await self._append(pieces, gathered)
-            raise
-        await self._append(pieces, gathered)
+        writer = _Writer(self._append)
+        sender, receiver = anyio.create_memory_object_stream[_Block]()
+        failed: Exception | None = None
+        with sender, receiver:
+            async with anyio.create_task_group() as group:
+                group.start_soon(writer.run, receiver, group.cancel_scope)
+                failed = await _receive(download, sender)
+                sender.close()
+        failed = writer.error or failed
+        if failed is not None:
+            raise failed
         if self._expected is not None and self.got != self._expected:
             raise Truncated(
                 f"{self.got} bytes came, {self._expected} were announced", expected=self._expected, got=self.got
@@ -103,20 +108,17 @@ class Transfer:
             self._expected = int(found[2])
         return True
 
-    async def _append(self, pieces: list[bytes], gathered: int) -> None:
-        if not pieces:
-            return
+    async def _append(self, pieces: Sequence[bytes], gathered: int) -> None:
         if self.got + gathered > self._max_bytes:
             raise TooLarge(f"the file has more than {self._max_bytes} bytes")
+        await self._staged.write(pieces)
+        self.got += gathered
         try:
             for piece in pieces:
-                self._digest.update(piece)
                 self._walk.feed(piece)
         except NotAVideo:
             await self.restart()
             raise
-        await self._staged.write(pieces)
-        self.got += gathered
 
     async def finish(self) -> Verified:
         """Judge the whole file; what is not whole is thrown away.
@@ -130,7 +132,49 @@ class Transfer:
         except DownloadError:
             await self.restart()
             raise
-        return Verified(self.got, self._digest.hexdigest(), facts.duration)
+        return Verified(self.got, self._staged.sha256(), facts.duration)
+
+
+class _Writer:
+    """Appends one block while the next one comes in; where that is full, too, its sender waits.
+
+    Args:
+        append: Appends a block of so many bytes.
+    """
+
+    def __init__(self, append: Callable[[Sequence[bytes], int], Awaitable[None]]) -> None:
+        self._append = append
+        self.error: Exception | None = None
+        """Why a block was refused."""
+
+    async def run(self, blocks: MemoryObjectReceiveStream[_Block], receiving: anyio.CancelScope) -> None:
+        """Append all blocks; one that is refused ends the receiving."""
+        try:
+            async for pieces, gathered in blocks:
+                await self._append(pieces, gathered)
+        except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
+            self.error = error
+            receiving.cancel()
+
+
+async def _receive(download: Download, blocks: MemoryObjectSendStream[_Block]) -> Exception | None:
+    """Gather what comes to blocks; return what ended it too early."""
+    pieces: list[bytes] = []
+    gathered, lost = 0, None
+    try:
+        async for piece in download.pieces():
+            pieces.append(piece)
+            gathered += len(piece)
+            if gathered >= BLOCK:
+                block, pieces, gathered = (pieces, gathered), [], 0
+                await blocks.send(block)
+    except AnswerLost as error:
+        lost = error
+    except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
+        return error
+    if pieces:
+        await blocks.send((pieces, gathered))
+    return lost
 
 
 def error_of_status(status: int) -> KlingError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from kling_async.adapters.disk import is_temporary, temporary_name
+from kling_async.adapters.disk import begin_flush, is_temporary, temporary_name
 from kling_async.adapters.files import LocalStagedVideo, LocalVideoStore
 from kling_async.adapters.threads import Threads
 from kling_async.errors import DiskFull, DownloadError
@@ -121,6 +121,21 @@ class VideoStoreContract:
 
         assert sizes == [0, len(WHOLE), 0]
 
+    async def test_the_digest_is_that_of_what_is_written(self, store: VideoStore) -> None:
+        """It grows with each write, and begins again with a restart."""
+        digests = []
+        async with store.stage("a.mp4") as staged:
+            digests.append(staged.sha256())
+            await staged.write(PIECES[:2])
+            await staged.write(PIECES[2:])
+            digests.append(staged.sha256())
+            await staged.restart()
+            digests.append(staged.sha256())
+            await staged.write([OLD])
+            digests.append(staged.sha256())
+
+        assert digests == [hashlib.sha256(content).hexdigest() for content in (b"", WHOLE, b"", OLD)]
+
     async def test_an_empty_video_can_be_committed(self, store: VideoStore) -> None:
         """A store does not judge what it keeps."""
         await put(store, "a.mp4")
@@ -198,6 +213,7 @@ class VideoStoreContract:
                 await asyncio.wait({write})
                 await staged.write([WHOLE[staged.size :]])
                 assert staged.size == len(WHOLE)
+                assert staged.sha256() == hashlib.sha256(WHOLE).hexdigest()
             await staged.commit()
 
         assert await holds(store, "a.mp4", WHOLE)
@@ -332,12 +348,24 @@ async def test_a_write_that_failed_half_way_can_be_made_again(local: LocalVideoS
         await staged.write(pieces[:1])
         with largest_file(2_000_000), pytest.raises(DownloadError, match="cannot be written"):
             await staged.write(pieces[1:])
-        size = staged.size
+        size, digest = staged.size, staged.sha256()
         await staged.write(pieces[1:])
+        whole = staged.sha256()
         await staged.commit()
 
-    assert size == 700_000
+    assert (size, digest) == (700_000, hashlib.sha256(pieces[0]).hexdigest())
+    assert whole == hashlib.sha256(b"".join(pieces)).hexdigest()
     assert (videos / "a.mp4").read_bytes() == b"".join(pieces)
+
+
+def test_advice_that_the_system_does_not_take_is_no_error() -> None:
+    """A flush may be begun early; where it cannot be, the one at the end does all."""
+    reading, writing = os.pipe()
+    try:
+        begin_flush(writing, 0, 10)
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 async def test_what_a_failed_write_left_is_not_committed(local: LocalVideoStore, videos: Path) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import random
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from kling_async import (
     DiskFull,
@@ -27,6 +27,7 @@ from kling_async import (
 )
 from kling_async.errors import AnswerLost, JournalError, NotSent
 from kling_async.flow.downloader import Downloader, Parcel
+from kling_async.flow.transfer import BLOCK, Transfer
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.simulator.troubles import TROUBLES
 from kling_async.testing import MemoryStagedVideo, MemoryStore, ScriptedDownload, ScriptedTransport
@@ -493,6 +494,117 @@ async def test_links_are_secrets_in_the_log(caplog: pytest.LogCaptureFixture) ->
     assert "sig=" not in caplog.text
 
 
+# ------------------------------------------------- one block comes, one is written
+
+BLOCKS = 6
+LARGE = clip(4, BLOCKS * BLOCK)
+
+
+@define
+class Slow:
+    """A host's answer, one piece a second, and a disk that takes a block in a second."""
+
+    content: Sequence[bytes | Exception]
+    disk: Exception | None = None
+    """What the disk refuses its second block by."""
+    status: int = 200
+    headers: Mapping[str, str] = field(factory=dict)
+    came: int = 0
+    written: int = 0
+    most: int = 0
+    """Bytes that came and were not yet written, at the most."""
+    store: Any = None
+    writes_take: float = 1.0
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self.content:
+            await asyncio.sleep(1.0)
+            if isinstance(piece, Exception):
+                raise piece
+            self.came += len(piece)
+            self.most = max(self.most, self.came - self.written)
+            yield piece
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        await asyncio.sleep(self.writes_take)
+        if self.disk is not None and self.written:
+            raise self.disk
+        await self.store.write(pieces)
+        self.written += sum(map(len, pieces))
+
+    def sha256(self) -> str:
+        return str(self.store.sha256())
+
+    async def restart(self) -> None:
+        await self.store.restart()
+
+
+@asynccontextmanager
+async def slowly(content: Sequence[bytes | Exception], disk: Exception | None = None) -> AsyncIterator[Any]:
+    async with MemoryStore().stage("a.mp4") as staged:
+        slow = Slow(content, disk, store=staged)
+        yield slow, Transfer(slow, 1 << 40)  # type: ignore[arg-type]  # it is not committed
+
+
+def halves(content: bytes, size: int = BLOCK // 2) -> list[bytes]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+async def test_the_next_block_comes_in_while_one_is_written() -> None:
+    """The time of the writes lies within that of the receiving: only the last one is waited for."""
+    async with slowly(halves(LARGE)) as (slow, transfer):
+        began = now()
+        await transfer.take(slow)
+        assert now() - began == len(halves(LARGE)) + 1.0
+        assert (await transfer.finish()).sha256 == hashlib.sha256(LARGE).hexdigest()
+
+
+async def test_a_disk_that_is_slower_is_waited_for_with_two_blocks_in_memory() -> None:
+    """What comes faster than it can be written stays with the host."""
+    async with slowly(halves(LARGE, BLOCK)) as (slow, transfer):
+        slow.writes_take = 30.0
+        await transfer.take(slow)
+        assert transfer.got == len(LARGE)
+        assert slow.most <= 2 * BLOCK
+
+
+async def test_a_cut_while_a_block_is_written_keeps_all_that_came() -> None:
+    """The block under way, and the part of the next one."""
+    async with slowly([*halves(LARGE)[:3], AnswerLost("cut")]) as (slow, transfer):
+        with pytest.raises(AnswerLost, match="cut"):
+            await transfer.take(slow)
+        assert transfer.got == slow.written == 3 * BLOCK // 2
+        assert slow.sha256() == hashlib.sha256(LARGE[: 3 * BLOCK // 2]).hexdigest()
+
+
+@pytest.mark.parametrize("error", [DiskFull("no room"), DownloadError("refused"), ZeroDivisionError("a fault")])
+async def test_a_block_that_is_refused_ends_the_receiving_at_once(error: Exception) -> None:
+    """However long the host would be silent; what is told is the disk's own error, and what was written is known."""
+
+    class Silent(Slow):
+        async def pieces(self) -> AsyncIterator[bytes]:
+            async for piece in super().pieces():
+                yield piece
+            await asyncio.sleep(3600)
+
+    async with slowly([]) as (slow, transfer):
+        slow.disk = error
+        began = now()
+        with pytest.raises(type(error)) as raised:
+            await transfer.take(Silent(halves(LARGE)[:4]))
+        assert raised.value is error
+        assert now() - began == 5.0
+        assert transfer.got == slow.written == BLOCK
+
+
+async def test_an_error_that_nobody_foresaw_comes_out_as_it_is() -> None:
+    """It is not wrapped with others."""
+    async with slowly([*halves(LARGE)[:3], ZeroDivisionError("a fault")]) as (slow, transfer):
+        with pytest.raises(ZeroDivisionError, match="a fault"):
+            await transfer.take(slow)
+        assert transfer.got == BLOCK
+
+
 # -------------------------------------------------------------------- a full disk
 
 
@@ -510,6 +622,9 @@ class FullStaged:
     async def write(self, pieces: Sequence[bytes]) -> None:
         self._room("write")
         await self._staged.write(pieces)
+
+    def sha256(self) -> str:
+        return self._staged.sha256()
 
     async def restart(self) -> None:
         await self._staged.restart()
