@@ -17,7 +17,7 @@ from typing import Final
 from kling_async.adapters.disk import describe
 from kling_async.errors import NotSent
 
-PIECE: Final = 192 * 1024
+PIECE: Final = 96 * 1024
 """Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded."""
 
 
