@@ -41,20 +41,23 @@ class Cost:
     """Bytes of memory at its peak, beyond those at its beginning."""
     blocked: float | None = None
     """Longest time in seconds for which the loop did not turn."""
+    worked: float | None = None
+    """Most seconds of CPU that the loop's own thread spent between two turns."""
 
 
 async def measured(work: Callable[[], Awaitable[object]]) -> Cost:
     """Do the work, and tell what it cost this process."""
     gc.collect()
     before = _begin_peak()
-    longest = 0.0
+    longest = worked = 0.0
 
     async def tick() -> None:
-        nonlocal longest
+        nonlocal longest, worked
         while True:
-            asleep = time.perf_counter()
+            asleep, busy = time.perf_counter(), time.thread_time()
             await asyncio.sleep(TICK)
             longest = max(longest, time.perf_counter() - asleep - TICK)
+            worked = max(worked, time.thread_time() - busy)
 
     ticker = asyncio.get_running_loop().create_task(tick())
     await asyncio.sleep(0)
@@ -65,7 +68,7 @@ async def measured(work: Callable[[], Awaitable[object]]) -> Cost:
     ticker.cancel()
     with suppress(asyncio.CancelledError):
         await ticker
-    return Cost(seconds, cpu, _peak() - before, longest)
+    return Cost(seconds, cpu, _peak() - before, longest, worked)
 
 
 def of_program(command: list[str]) -> Cost:

@@ -17,8 +17,11 @@ from typing import Final
 from kling_async.adapters.disk import describe
 from kling_async.errors import NotSent
 
-PIECE: Final = 96 * 1024
-"""Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded."""
+PIECE: Final = 84 * 1024
+"""Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded.
+
+Encoded they are less than 128 KiB: from there on, an allocator asks the system for each piece anew.
+"""
 
 
 class ImageReader:
