@@ -52,8 +52,11 @@ if TYPE_CHECKING:
     from kling_async.types.generation import Usage as Usage
     from kling_async.types.image import ImageSource as ImageSource
     from kling_async.types.outcome import BatchReport as BatchReport
+    from kling_async.types.outcome import FileFault as FileFault
+    from kling_async.types.outcome import Finding as Finding
     from kling_async.types.outcome import Outcome as Outcome
     from kling_async.types.outcome import Tally as Tally
+    from kling_async.types.outcome import VerifyReport as VerifyReport
     from kling_async.types.outcome import VideoFile as VideoFile
     from kling_async.types.record import Stage as Stage
     from kling_async.types.request import DynamicMask as DynamicMask
@@ -104,8 +107,11 @@ _HOMES = {
     "RemoteVideo": "kling_async.types.generation",
     "Usage": "kling_async.types.generation",
     "BatchReport": "kling_async.types.outcome",
+    "FileFault": "kling_async.types.outcome",
+    "Finding": "kling_async.types.outcome",
     "Outcome": "kling_async.types.outcome",
     "Tally": "kling_async.types.outcome",
+    "VerifyReport": "kling_async.types.outcome",
     "VideoFile": "kling_async.types.outcome",
     "Stage": "kling_async.types.record",
     "DynamicMask": "kling_async.types.request",

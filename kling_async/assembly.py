@@ -15,6 +15,7 @@ from typing import Any
 from attrs import frozen
 
 from kling_async.adapters.clock import SystemClock
+from kling_async.adapters.decoder import AvDecoder
 from kling_async.adapters.files import LocalVideoStore
 from kling_async.adapters.http import HttpTransport
 from kling_async.adapters.images import LocalImages
@@ -29,7 +30,7 @@ from kling_async.flow.client import KlingClient
 from kling_async.flow.crew import Crew, Start
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.experience import Experience
-from kling_async.flow.gate import Gate
+from kling_async.flow.gate import Gate, admission_of
 from kling_async.flow.journaled import JournaledClient
 from kling_async.flow.ledger import Ledger
 from kling_async.flow.places import Places
@@ -38,9 +39,8 @@ from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
-from kling_async.flow.start import Keeper, prove_writable, read_start
+from kling_async.flow.start import Keeper, look_only, prove_writable, read_start
 from kling_async.ports import Clock, Journal, Observer, Transport, VideoStore
-from kling_async.rules.admission import START, Admission, Limits
 from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
 from kling_async.types.request import ImageToVideo
@@ -81,9 +81,15 @@ class _Core:
 
 
 def _core(
-    settings: Settings, *, inputs: Path | None, transport: Transport | None, clock: Clock | None, seed: int | None
+    settings: Settings,
+    *,
+    inputs: Path | None,
+    transport: Transport | None,
+    clock: Clock | None,
+    seed: int | None,
+    offline: bool = False,
 ) -> _Core:
-    if not settings.service.api_key:
+    if not settings.service.api_key and not offline:
         raise AuthenticationFailed(f"there is no API key: set {KEY_NAMES[0]} in the environment")
     background, dice = Background(), random.Random(seed)  # noqa: S311  # jitter is no secret
     clock = SystemClock() if clock is None else clock
@@ -97,7 +103,7 @@ def _core(
             connect_timeout=service_settings.connect_timeout,
         )
     service = Service(transport, images, service_settings, image_checks=settings.checks.image_checks)
-    gate = Gate(_admission(settings), dice, retry_after_cap=settings.admission.retry_after_cap)
+    gate = Gate(admission_of(settings.admission), dice, retry_after_cap=settings.admission.retry_after_cap)
 
     def heard(error: KlingError | None) -> None:
         if error is None:
@@ -113,20 +119,6 @@ def _core(
     )
     doors: list[Callable[[], Awaitable[None]]] = [images.aclose, transport.aclose]
     return _Core(settings, background, clock, dice, gate, service, poller, reconciler, doors)
-
-
-def _admission(settings: Settings, *, window: int = START) -> Admission:
-    wanted = settings.admission
-    adaptive = not isinstance(wanted.max_in_flight, int)
-    cap = wanted.max_window if not isinstance(wanted.max_in_flight, int) else wanted.max_in_flight
-    limits = Limits(
-        cap,
-        adaptive,
-        wanted.starts_per_second,
-        backoff_first=wanted.backoff_first,
-        backoff_cap=wanted.backoff_cap,
-    )
-    return Admission(limits, window=window)
 
 
 def open_client(
@@ -197,13 +189,14 @@ def _journaled(core: _Core, book: Journal, crew: dict[str, Any], *, own: bool) -
     return JournaledClient(Ledger(book, purse, core.service.images, core.clock), prepare=prepare, **crew)
 
 
-def open_batch(
+def open_batch(  # noqa: PLR0913  # each by name; the last three are for tests
     out: str | PathLike[str],
     *,
     settings: Settings | None = None,
     journal: str | PathLike[str] | None = None,
     observers: Sequence[Observer] = (),
     service_name: str | None = None,
+    offline: bool = False,
     transport: Transport | None = None,
     clock: Clock | None = None,
     seed: int | None = None,
@@ -217,6 +210,8 @@ def open_batch(
         journal: Where the journal lies; in the folder if not given.
         observers: Are told of every saved change.
         service_name: What the journal remembers as the service; its address if not given.
+        offline: Whether the service is not asked for anything: no key is needed, the journal of any service will do,
+            and `verify` looks, while nothing can be run.
         transport: The way to the service, HTTP if not given; for tests (`kling_async.testing.ScriptedTransport`).
         clock: The wall's clock; for tests.
         seed: Seed of the jitter; for tests.
@@ -230,11 +225,13 @@ def open_batch(
     folder = Path(out)
     place = folder / OWN if journal is None else Path(journal)
     inputs = folder / OWN.with_name("inputs")
-    core = _core(_settings(settings, flags), inputs=inputs, transport=transport, clock=clock, seed=seed)
-    book, store, results = (
+    chosen = _settings(settings, flags)
+    core = _core(chosen, inputs=inputs, transport=transport, clock=clock, seed=seed, offline=offline)
+    book, store, results, decoder = (
         SqliteJournal(place, folder=folder),
         LocalVideoStore(folder / "videos"),
         FolderResults(folder, inputs=inputs),
+        AvDecoder(),
     )
     secretary = Secretary(book, results, store)
     purse = Purse(core.service, book, core.background, settings=core.settings, dice=core.dice)
@@ -243,6 +240,7 @@ def open_batch(
         service=core.service,
         journal=book,
         store=store,
+        decoder=decoder,
         gate=core.gate,
         poller=core.poller,
         downloader=downloader,
@@ -256,19 +254,22 @@ def open_batch(
 
     async def prepare() -> Start:
         await book.open()
-        core.doors.extend([store.aclose, results.aclose, book.aclose])
+        core.doors.extend([decoder.aclose, store.aclose, results.aclose, book.aclose])
         await store.clean()
         await prove_writable(store)
+        if offline:
+            return await look_only(book, keeper=Keeper.BATCH)
         start = await read_start(book, core.settings, core.dice, keeper=Keeper.BATCH, service_name=service_name)
         service = service_name or core.settings.service.base_url
         window = await crew.experience.read(f"{service} {start.key_digest}")
         tally = await book.tally()
         found_open = tally.submitting + tally.uncertain + tally.submitted
-        core.gate.admission = _admission(core.settings, window=max(window, found_open))
+        core.gate.admission = admission_of(core.settings.admission, window=max(window, found_open))
         await purse.open()
         return start
 
-    return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=(*observers, secretary))
+    told = (*observers, secretary)
+    return Batch(folder, crew, secretary, prepare=prepare, close=core.close, observers=told, offline=offline)
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:

@@ -186,6 +186,11 @@ class MemoryJournal:
             shared=sum(record.shares is not None for record in records if record.stage is Stage.DONE),
         )
 
+    async def named(self, names: Sequence[str]) -> set[str]:
+        """Return those of some names of files that a row's video has, or will have."""
+        stems = {name: name.removesuffix(".mp4") for name in names if name.endswith(".mp4")}
+        return {name for name, stem in stems.items() if collision_key(stem) in self._names}
+
     async def note(self, name: str, value: str | None = None) -> str | None:
         """Remember a fact about the job, or (without a value) return it."""
         if value is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kling_async.rules.images import ImageFacts
     from kling_async.types.exchange import HttpCall, HttpReply
     from kling_async.types.image import ImageSource
-    from kling_async.types.outcome import Tally
+    from kling_async.types.outcome import FileFacts, Tally
     from kling_async.types.record import Record
 
 
@@ -198,6 +198,13 @@ class Journal(Protocol):
         """Return the rows by stage, and their money."""
         ...
 
+    async def named(self, names: Sequence[str]) -> set[str]:
+        """Return those of some names of files that a row's video has, or will have.
+
+        Names that one file system or another takes for one count as one.
+        """
+        ...
+
     async def note(self, name: str, value: str | None = None) -> str | None:
         """Remember a fact about the job, or (without a value) return it."""
         ...
@@ -242,6 +249,18 @@ class VideoStore(Protocol):
         """Tell whether a file with that digest stands under the name."""
         ...
 
+    async def examine(self, name: str) -> FileFacts | None:
+        """Read a file from its beginning to its end, once; None where there is none.
+
+        Raises:
+            DownloadError: It cannot be read.
+        """
+        ...
+
+    def names(self) -> AsyncIterator[Sequence[str]]:
+        """Yield the names of all files, some at a time; not those under temporary names."""
+        ...
+
     async def link(self, name: str, other: str) -> bool:
         """Give a whole video another name, too: by a hard link, or a copy; tell whether it was there.
 
@@ -257,6 +276,26 @@ class VideoStore(Protocol):
 
     async def clean(self) -> int:
         """Remove what earlier processes left under temporary names; return how many."""
+        ...
+
+
+class Decoder(Protocol):
+    """Looks at what boxes and digests do not tell: whether the frames of a video can be decoded."""
+
+    async def check(self) -> None:
+        """Make sure that there is something to decode with.
+
+        Raises:
+            ConfigurationError: A package is not installed; the message says which.
+        """
+        ...
+
+    async def fault(self, path: Path) -> str | None:
+        """Decode every frame of a video; return what is wrong, None where nothing is."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let the threads go."""
         ...
 
 

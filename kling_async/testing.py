@@ -14,7 +14,9 @@ from attrs import define, field
 
 from kling_async.errors import KlingError, NotSent
 from kling_async.memory import MemoryJournal
+from kling_async.rules.reading import Reading
 from kling_async.types.exchange import HttpCall, HttpReply
+from kling_async.types.outcome import FileFacts
 
 __all__ = ["MemoryJournal", "MemoryStagedVideo", "MemoryStore", "ScriptedDownload", "ScriptedTransport"]
 
@@ -65,6 +67,19 @@ class MemoryStore:
         """Tell whether a video with that digest stands under the name."""
         content = self.videos.get(name)
         return content is not None and len(content) == size and hashlib.sha256(content).hexdigest() == sha256
+
+    async def examine(self, name: str) -> FileFacts | None:
+        """Read a video through; None where there is none."""
+        content = self.videos.get(name)
+        if content is None:
+            return None
+        reading = Reading()
+        reading.feed(content)
+        return reading.facts()
+
+    async def names(self) -> AsyncIterator[Sequence[str]]:
+        """Yield the names of all videos."""
+        yield sorted(self.videos)
 
     async def link(self, name: str, other: str) -> bool:
         """Give a video another name, too; tell whether it was there."""

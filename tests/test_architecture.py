@@ -22,6 +22,7 @@ NAMES: dict[str, str] = {contract["id"]: contract["name"] for contract in CONTRA
 PLANTS = {
     "floors": {"rules/naming.py": "import kling_async.assembly"},
     "flow": {"flow/service.py": "import kling_async.flow.poller"},
+    "verify": {"flow/crew.py": "import kling_async.flow.posts"},
     "doors": {"adapters/files.py": "import kling_async.adapters.http"},
     "assembly": {"cli/app.py": "import kling_async.adapters.http"},
     "acyclic": {"rules/naming.py": "import kling_async.rules.mp4", "rules/mp4.py": "import kling_async.rules.naming"},

@@ -13,14 +13,17 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from threading import Lock
+from typing import Final
 
 from kling_async.adapters.disk import (
     NEW_FILE,
     begin_flush,
     describe,
     is_full,
+    is_temporary,
     make_folder,
     open_regular,
     remove_temporary,
@@ -30,6 +33,13 @@ from kling_async.adapters.disk import (
 )
 from kling_async.adapters.threads import Threads
 from kling_async.errors import DiskFull, DownloadError
+from kling_async.rules.reading import Reading
+from kling_async.types.outcome import FileFacts
+
+_BLOCK: Final = 1024 * 1024
+"""Bytes that are read at once."""
+_PAGE: Final = 1000
+"""Names that are given at once."""
 
 
 class LocalVideoStore:
@@ -67,6 +77,20 @@ class LocalVideoStore:
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
         """Tell whether a file with that digest stands under the name; one that cannot be read is none."""
         return await self._threads.ask(partial(_holds, self.path(name), size, sha256))
+
+    async def examine(self, name: str) -> FileFacts | None:
+        """Read a file from its beginning to its end, once; None where there is none.
+
+        Raises:
+            DownloadError: It cannot be read.
+        """
+        return await self._threads.ask(partial(_examine, self.path(name)))
+
+    async def names(self) -> AsyncIterator[Sequence[str]]:
+        """Yield the names of all files, some at a time; not those under temporary names."""
+        found = _names(self._folder)
+        while page := await self._threads.ask(lambda: list(islice(found, _PAGE))):
+            yield page
 
     async def link(self, name: str, other: str) -> bool:
         """Give a whole video another name, too: by a hard link, or a copy; tell whether it was there.
@@ -252,6 +276,26 @@ def _told(final: Path) -> Iterator[None]:
         if is_full(error):
             raise DiskFull(f"there is no room for {final} ({describe(error)}): make room") from error
         raise DownloadError(f"{final} cannot be written ({describe(error)})") from error
+
+
+def _examine(path: Path) -> FileFacts | None:
+    reading, block = Reading(), memoryview(bytearray(_BLOCK))
+    try:
+        with open_regular(path) as file:
+            while got := file.readinto(block):
+                reading.feed(block[:got])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DownloadError(f"{path} cannot be read ({describe(error)})") from error
+    return reading.facts()
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Yield the names of all files below a folder, but for temporary ones; what cannot be listed has none."""
+    for place, _, names in os.walk(folder):
+        below = PurePosixPath(Path(place).relative_to(folder).as_posix())
+        yield from (str(below / name) for name in names if not is_temporary(name))
 
 
 def _holds(path: Path, size: int, sha256: str) -> bool:

@@ -5,6 +5,7 @@ A call returns when what it wrote survives a crash.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -243,6 +244,12 @@ class SqliteJournal:
             bytes=found["done"]["bytes"],
             shared=found["done"]["shared"],
         )
+
+    async def named(self, names: Sequence[str]) -> set[str]:
+        """Return those of some names of files that a row's video has, or will have."""
+        folds = {name: collision_key(name.removesuffix(".mp4")) for name in names if name.endswith(".mp4")}
+        found = {row["name_fold"] for row in await self._read("named", json.dumps([*folds.values()]))}
+        return {name for name, fold in folds.items() if fold in found}
 
     async def note(self, name: str, value: str | None = None) -> str | None:
         """Remember a fact about the job, or (without a value) return it."""

@@ -78,6 +78,9 @@ SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
 -- name: done_since
 SELECT * FROM row WHERE done_order > ? ORDER BY done_order LIMIT ?
 
+-- name: named
+SELECT name_fold FROM row WHERE name_fold IN (SELECT value FROM json_each(?))
+
 -- name: tally
 SELECT stage, rows, credits, bytes, shared, sunk FROM tally
 

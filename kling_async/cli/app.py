@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "generate": "Make one video from one image.",
     "run": "Run a manifest into a folder; run it again to resume.",
     "retry": "Try rows of a folder again that have no video.",
+    "verify": "Hold the videos of a folder against its journal; fetch what is bad.",
     "status": "Show how far a job has come, also while it runs.",
     "simulate": "Serve the simulated service by itself.",
     "config": "Show the settings in force, and where each comes from.",

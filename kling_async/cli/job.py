@@ -127,8 +127,18 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
 
 
 @asynccontextmanager
-async def opened(out: Path, journal: Path | None, *, job: Job, stand: Stand) -> AsyncIterator[tuple[Batch, Progress]]:
+async def opened(
+    out: Path, journal: Path | None, *, job: Job, stand: Stand, verified: bool = False, offline: bool = False
+) -> AsyncIterator[tuple[Batch, Progress]]:
     """Open the folder's batch, beside the simulator if asked; whoever leaves the block has told the end.
+
+    Args:
+        out: The folder.
+        journal: Where the journal lies; in the folder if not given.
+        job: What was asked for.
+        stand: Is told of the end.
+        verified: Whether the simulator must know what is done, too, and not only what is open.
+        offline: Whether the service is not asked for anything.
 
     Raises:
         KlingError: As `open_batch`.
@@ -151,9 +161,10 @@ async def opened(out: Path, journal: Path | None, *, job: Job, stand: Stand) -> 
                 journal=journal,
                 observers=observers,
                 service_name=NAME if job.simulate else None,
+                offline=offline,
             )
         )
-        beside.take_over([record async for record in batch.unfinished()])
+        beside.take_over([record async for record in (batch.done() if verified else batch.unfinished())])
         yield batch, progress
         stand.concluded = True
 

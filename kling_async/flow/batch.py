@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -19,18 +19,19 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from attrs import evolve
 
-from kling_async.errors import ConfigurationError, KlingError, ServiceUnavailable
+from kling_async.errors import ConfigurationError, KlingError
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Instruction, Scribe, Start
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.latecomers import Latecomers
 from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
-from kling_async.flow.rows import Closed, Rows
+from kling_async.flow.rows import Rows
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.streams import Outcomes, Requests, chunks
+from kling_async.flow.verifier import Told, Verifier, ends
 from kling_async.flow.walker import Walker
 from kling_async.ports import Observer
-from kling_async.types.outcome import BatchReport, Outcome, Tally, usd
+from kling_async.types.outcome import BatchReport, Outcome, Tally, VerifyReport, usd
 from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
 from kling_async.types.statistics import Statistics
@@ -41,8 +42,6 @@ _STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
 """Where a row may stand that is not in flight: all others were taken up at the start."""
 _CLOSING: Final = 30.0
 """Seconds that the results may take to be written at the end; a disk that hangs must not keep a cancelled run."""
-_GUARD: Final = 5.0
-"""Seconds between two looks whether the service has been silent for too long."""
 
 
 class Batch:
@@ -55,6 +54,7 @@ class Batch:
         prepare: Opens the doors, and says what the walkers must know.
         close: Closes the doors.
         observers: Are told of every saved change.
+        offline: Whether nothing may be asked of the service.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Batch:
         prepare: Callable[[], Awaitable[Start]],
         close: Callable[[], Awaitable[None]],
         observers: Sequence[Observer] = (),
+        offline: bool = False,
     ) -> None:
         self.out = out
         """The folder."""
@@ -74,6 +75,7 @@ class Batch:
         self._prepare = prepare
         self._close = close
         self._observers = observers
+        self._offline = offline
         self._buyer: Buyer | None = None
         self._streaming = False
         self._began, self._fresh, self._calls_before = 0.0, 0, (0, 0)
@@ -117,6 +119,11 @@ class Batch:
     async def unfinished(self) -> AsyncIterator[Record]:
         """Yield the rows that money stands behind and that are not DONE."""
         async for record in pages(self._crew.journal.unfinished):
+            yield record
+
+    async def done(self) -> AsyncIterator[Record]:
+        """Yield the rows that are done."""
+        async for record in ends(self._crew.journal):
             yield record
 
     async def choose(self, retry: Retry) -> Choice:
@@ -168,6 +175,8 @@ class Batch:
         """
         if self._buyer is None:
             raise ConfigurationError("the batch is not open: use it as `async with open_batch(…) as batch`")
+        if self._offline:
+            raise ConfigurationError("the batch was opened offline: it can be verified, and not run")
         await self._crew.background.ready()
         if self._streaming:
             raise ConfigurationError("the batch runs already: one stream at a time")
@@ -207,6 +216,32 @@ class Batch:
                 raise
         return await self.report()
 
+    async def verify(self, *, deep: bool = False, fetch: bool = True, told: Told = lambda _: None) -> VerifyReport:
+        """Hold the file of each row that is done against the journal; what is missing or damaged is fetched again.
+
+        Nothing is ever bought for it. Where the service gives other bytes by now, they are kept, and noted.
+
+        Args:
+            deep: Whether to decode every frame, too; needs the extra `video`.
+            fetch: Whether to fetch; else it is only told. A batch that was opened offline never does.
+            told: Is called with the finding of each row. It must not wait.
+
+        Raises:
+            ConfigurationError: The batch is not open, or runs already; or the extra is missing.
+            JournalError: The journal cannot be read or written.
+        """
+        if self._buyer is None or self._streaming:
+            raise ConfigurationError("a batch is verified inside its `async with`, and while it does not run")
+        self._streaming = True
+        try:
+            verifier = Verifier(self._crew, self._scribe, self._secretary, deep=deep, told=told)
+            reason = "" if fetch else "it was not to be fetched"
+            unasked = "there is no key to ask for it with" if self._offline and fetch else reason
+            work = partial(verifier.run, self.out, unasked=unasked)
+            return await self._crew.background.shielded(work, grace=0.0)
+        finally:
+            self._streaming = False
+
     async def report(self) -> BatchReport:
         """Return how the run that goes on stands, or how the last one ended; also of one that was cancelled."""
         service, (submits, polls) = self._crew.service, self._calls_before
@@ -230,16 +265,16 @@ class Batch:
         rows = Rows(self._crew, self._walker, Latecomers(self._crew, self._scribe), send)
         async with send, anyio.create_task_group() as around:
             await self._secretary.open()
-            around.start_soon(self._guard)
+            around.start_soon(self._crew.guard)
             around.start_soon(self._secretary.keep)
             try:
                 async with anyio.create_task_group() as group:
                     if isinstance(requests, Retry):
                         await take_up(self._crew, rows, group, requests)
-                        await self._until_closed(partial(feed, self._crew, rows, group, requests))
+                        await rows.until_closed(partial(feed, self._crew, rows, group, requests))
                     else:
                         await take_up(self._crew, rows, group)
-                        await self._until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
+                        await rows.until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
                     rows.fed()
             finally:
                 # However the run ends: the results say what the journal says.
@@ -250,34 +285,6 @@ class Batch:
         await self._crew.settle()
         if self._crew.gate.closed is not None:
             raise self._crew.gate.closed
-
-    async def _guard(self) -> None:
-        """End the run when the service has given no usable answer for too long; every row stands where it stood."""
-        limit = self._crew.settings.admission.unavailable_after
-        while True:
-            await asyncio.sleep(min(_GUARD, limit))
-            await self._crew.experience.tell()
-            self._crew.gate.tell_outage()
-            silence = self._crew.gate.silence()
-            if silence is not None and silence[0] >= limit:
-                error = ServiceUnavailable(
-                    f"no usable answer from the service for {silence[0] / 60:.0f} minutes, last: {silence[1]}"
-                )
-                raise self._crew.gate.close(error)
-
-    async def _until_closed(self, fed: Callable[[], Awaitable[None]]) -> None:
-        """Feed rows; a source that waits is left when no more may be submitted: what it waits for may never come."""
-        async with anyio.create_task_group() as watch:
-
-            async def leave() -> None:
-                await self._crew.gate.shut()
-                self._crew.gate.turned_away = True  # as far as is known: the source is not at its end
-                watch.cancel_scope.cancel()
-
-            watch.start_soon(leave)
-            with suppress(Closed):
-                await fed()
-            watch.cancel_scope.cancel()
 
     async def _feed(self, group: TaskGroup, rows: Rows, requests: Requests, *, retry_failed: bool) -> None:
         async for chunk in chunks(requests):

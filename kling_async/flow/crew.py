@@ -5,8 +5,10 @@ Where rows stand beside each other is `kling_async.flow.flight`. This room must 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 from attrs import field, frozen
 
@@ -21,13 +23,16 @@ from kling_async.flow.purse import Purse
 from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.service import Service
 from kling_async.logs import generation_is, get_logger
-from kling_async.ports import Clock, Journal, Observer, VideoStore
+from kling_async.ports import Clock, Decoder, Journal, Observer, VideoStore
 from kling_async.rules.lifecycle import advance
 from kling_async.types.outcome import usd
 from kling_async.types.record import Event, Record
 from kling_async.types.settings import Settings
 
 logger = get_logger(__name__)
+
+GUARD: Final = 5.0
+"""Seconds between two looks whether the service has been silent for too long."""
 
 
 class Instruction(enum.Enum):
@@ -49,6 +54,7 @@ class Crew:
     service: Service
     journal: Journal
     store: VideoStore
+    decoder: Decoder
     gate: Gate
     poller: Poller
     downloader: Downloader
@@ -59,6 +65,20 @@ class Crew:
     purse: Purse
     settings: Settings
     flight: Flight = field(factory=Flight)
+
+    async def guard(self) -> None:
+        """End a run when the service has given no usable answer for too long; every row stands where it stood.
+
+        Raises:
+            ServiceUnavailable: There was none; or the error for which the gate was closed before.
+        """
+        limit = self.settings.admission.unavailable_after
+        while True:
+            await asyncio.sleep(min(GUARD, limit))
+            await self.experience.tell()
+            self.gate.tell_outage()
+            if (error := self.gate.outage(limit)) is not None:
+                raise self.gate.close(error)
 
     async def settle(self) -> None:
         """Say at the end of a run what its owner's limits had to do with it: whether they stopped it, and how far.

@@ -11,9 +11,10 @@ import logging
 import math
 import random
 
-from kling_async.errors import KlingError, RateLimited
-from kling_async.rules.admission import Admission
+from kling_async.errors import KlingError, RateLimited, ServiceUnavailable
+from kling_async.rules.admission import START, Admission, Limits
 from kling_async.rules.retry import named_pause
+from kling_async.types.settings import AdmissionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,20 @@ _OUTAGE = 60.0
 """Seconds without a usable answer after which that is told; once, and its end once. A full account, alike."""
 _KEY_WAVES = 3
 """Waves of POSTs refused for the key, none taken between, after which no more is tried."""
+
+
+def admission_of(wanted: AdmissionSettings, *, window: int = START) -> Admission:
+    """Make the decisions that settings ask for; `auto` begins with a window of so many at once."""
+    adaptive = not isinstance(wanted.max_in_flight, int)
+    cap = wanted.max_window if not isinstance(wanted.max_in_flight, int) else wanted.max_in_flight
+    limits = Limits(
+        cap,
+        adaptive,
+        wanted.starts_per_second,
+        backoff_first=wanted.backoff_first,
+        backoff_cap=wanted.backoff_cap,
+    )
+    return Admission(limits, window=window)
 
 
 class Gate:
@@ -222,6 +237,14 @@ class Gate:
         if self._trouble is None or self._silent_since is None:
             return None
         return asyncio.get_running_loop().time() - self._silent_since, self._trouble
+
+    def outage(self, limit: float) -> ServiceUnavailable | None:
+        """Return why to give up, where there was no usable answer for `limit` seconds; None where there was one."""
+        silence = self.silence()
+        if silence is None or silence[0] < limit:
+            return None
+        minutes = silence[0] / 60
+        return ServiceUnavailable(f"no usable answer from the service for {minutes:.0f} minutes, last: {silence[1]}")
 
     def tell_outage(self) -> None:
         """Tell that there is no usable answer for a minute, and when there is one again; each once."""

@@ -6,9 +6,11 @@ Outcomes leave through a stream without a buffer: a slow consumer holds the rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
+import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
@@ -157,6 +159,20 @@ class Rows:
         asyncio.get_running_loop().call_soon(self._end_if_late)
         moved = await following
         return record if moved is record else await self._walker.walk(moved, slot)
+
+    async def until_closed(self, fed: Callable[[], Awaitable[None]]) -> None:
+        """Feed rows; a source that waits is left when no more may be submitted: what it waits for may never come."""
+        async with anyio.create_task_group() as watch:
+
+            async def leave() -> None:
+                await self._crew.gate.shut()
+                self._crew.gate.turned_away = True  # as far as is known: the source is not at its end
+                watch.cancel_scope.cancel()
+
+            watch.start_soon(leave)
+            with suppress(Closed):
+                await fed()
+            watch.cancel_scope.cancel()
 
     def fed(self) -> None:
         """Note that no more rows come."""

@@ -65,6 +65,17 @@ class Secretary:
         except KlingError as error:
             logger.warning("the results cannot be written: %s", error)
 
+    async def forget(self) -> None:
+        """Note that the metadata are true no more, before a row changes that stands in them: they are written anew."""
+        await self._journal.note(_POSITION, "")
+
+    async def renew(self) -> None:
+        """Write all of it anew; what cannot be is made good at the next start."""
+        try:
+            await self.open()
+        except KlingError as error:
+            logger.warning("the results cannot be written: %s", error)
+
     async def _catch_up(self) -> None:
         position = None
         while page := await self._journal.done_since(self._order, limit=_PAGE):

@@ -47,11 +47,7 @@ async def read_start(
     """
     service_name = service_name or settings.service.base_url
     known, tally = await journal.note("service"), await journal.tally()
-    kept_by = await journal.note(_KEEPER) or Keeper.BATCH
-    if known is not None and kept_by != keeper:
-        raise ConfigurationError(
-            f"the journal belongs to {kept_by}, and videos of {keeper} lie elsewhere: give another"
-        )
+    kept_by = await _kept_by(journal, keeper)
     if known is not None and known != service_name and tally.rows > tally.planned + tally.failed:
         raise ConfigurationError(
             f"the journal belongs to the service at {known}, not {service_name}: what was bought there cannot be asked "
@@ -63,6 +59,27 @@ async def read_start(
         await journal.note("service", service_name)
     journal_id = await journal.note("journal_id") or await journal.note("journal_id", f"{dice.getrandbits(40):010x}")
     return Start(journal_id or "", hashlib.sha256(settings.service.api_key.encode()).hexdigest()[:16])
+
+
+async def look_only(journal: Journal, *, keeper: Keeper) -> Start:
+    """Hold a journal against its keeper alone, where nothing is asked of any service, and nothing bought.
+
+    Raises:
+        ConfigurationError: It belongs to another keeper.
+        JournalError: It cannot be read.
+    """
+    await _kept_by(journal, keeper)
+    return Start("", "")
+
+
+async def _kept_by(journal: Journal, keeper: Keeper) -> str:
+    """Return who keeps a journal; of one that has a service already, that must be who goes on with it."""
+    kept_by = await journal.note(_KEEPER) or Keeper.BATCH
+    if kept_by != keeper and await journal.note("service") is not None:
+        raise ConfigurationError(
+            f"the journal belongs to {kept_by}, and videos of {keeper} lie elsewhere: give another"
+        )
+    return kept_by
 
 
 async def prove_writable(store: VideoStore) -> None:

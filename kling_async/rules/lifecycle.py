@@ -8,6 +8,7 @@ The rules of this room:
 - A POST that was to replace what stood behind a row, and that bought nothing, leads back to where the row stood:
   PLANNED and FAILED never have money behind them.
 - To try again (`Retried`) never leads from money to PLANNED: a row that was set aside goes on from where it stands.
+- What is done stays done: its file may be fetched again, and no arrow leads away from it.
 - An event that a stage does not know changes nothing.
 
 The diagram in the documentation is drawn from this table.
@@ -29,6 +30,7 @@ from kling_async.types.record import (
     Lost,
     Overdue,
     Record,
+    Refetched,
     Refused,
     Rendered,
     Resubmitted,
@@ -87,6 +89,7 @@ TRANSITIONS: Final[Mapping[tuple[Stage, type[Event]], Stage]] = {
     (Stage.RENDERED, Unstored): Stage.RENDERED,
     (Stage.RENDERED, Resubmitted): Stage.SUBMITTING,
     (Stage.RENDERED, Retried): Stage.RENDERED,
+    (Stage.DONE, Refetched): Stage.DONE,
     (Stage.FAILED, Retried): Stage.PLANNED,
 }
 """Every legal move. What is not here changes nothing."""
@@ -146,7 +149,7 @@ def _noted(record: Record, event: Event) -> Record:
             return evolve(record, generation_id=generation_id, credits=_told(credits_, record))
         case Rendered(credits_):
             return evolve(record, credits=_told(credits_, record), fallback=None)
-        case Verified(size, sha256, seconds):
+        case Verified(size, sha256, seconds) | Refetched(size, sha256, seconds):
             return evolve(record, size=size, sha256=sha256, seconds=seconds)
         case Shared(generation_id, content, size, sha256, seconds):
             return evolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -37,6 +38,99 @@ class VideoFile:
     """The generation it came from."""
     seconds: float | None = None
     """Its length, where the file tells."""
+
+
+@frozen
+class FileFacts:
+    """What reading a file from its beginning to its end has found."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex digest of the bytes."""
+    fault: str | None = None
+    """Why it is no whole MP4, by its boxes; None where it is one."""
+
+
+class FileFault(enum.StrEnum):
+    """What is wrong with the file of a row that is done. Where several things are, the first."""
+
+    MISSING = "missing"
+    """There is none."""
+    UNREADABLE = "unreadable"
+    """The disk does not give it, or it is no regular file."""
+    SIZE = "size"
+    """It has more bytes, or fewer, than the journal says."""
+    DIGEST = "digest"
+    """It has other bytes than the journal says."""
+    BROKEN = "broken"
+    """Its bytes are those that came, and it is no whole MP4."""
+    UNDECODABLE = "undecodable"
+    """Its bytes are those that came, and its frames cannot all be decoded."""
+
+
+@frozen
+class Finding:
+    """What `Batch.verify` found of one row that is done, and did about it."""
+
+    key: str
+    """The row's key."""
+    path: Path
+    """Where its video lies, or should."""
+    fault: FileFault | None = None
+    """What was wrong with it; None where it is whole, and the one that the journal knows."""
+    reason: str = ""
+    """The same in words; empty where nothing was wrong."""
+    fetched: bool = False
+    """Whether a whole file was fetched in its place."""
+    unmended: str = ""
+    """Why it is bad still, in words; empty where it is not."""
+    size: int = 0
+    """Bytes that were read of it."""
+    generation_id: str | None = None
+    """The generation that it comes from."""
+
+    @property
+    def bad(self) -> bool:
+        """Whether the row is without its whole video now."""
+        return bool(self.unmended)
+
+
+@frozen
+class VerifyReport:
+    """How holding a folder against its journal ended."""
+
+    out: Path
+    """The folder."""
+    checked: int
+    """Rows that are done; the file of each was looked for, and read."""
+    whole: int
+    """Those whose file was as it should be."""
+    fetched: int
+    """Those whose file was not, and was fetched again."""
+    bad: int
+    """Those without a whole video."""
+    strays: int
+    """Files among the videos that no row names. They are left alone."""
+    bytes: int
+    """Bytes that were read."""
+    seconds: float
+    """How long it took."""
+    stopped: KlingError | None = None
+    """Why no more was fetched before all was: the key, or the service; None where nothing stopped it."""
+
+    def summary(self) -> dict[str, object]:
+        """Return its fields by their documented names."""
+        return {
+            "checked": self.checked,
+            "whole": self.whole,
+            "fetched": self.fetched,
+            "bad": self.bad,
+            "strays": self.strays,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "out": str(self.out),
+        }
 
 
 @frozen

@@ -242,6 +242,18 @@ class Stored:
 
 
 @frozen
+class Refetched:
+    """The video of a row that is done was fetched again, with other bytes; it is about to replace a bad file."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Digest of the bytes."""
+    seconds: float | None = None
+    """Its length, where the file tells."""
+
+
+@frozen
 class Shared:
     """The video of another row of equal content stands under this row's name, too; nothing was bought for it."""
 
@@ -295,6 +307,7 @@ Event: TypeAlias = (
     | Shared
     | Waiting
     | Unstored
+    | Refetched
     | Retried
 )
 """Everything that can happen to a record."""

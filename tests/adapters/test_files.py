@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from kling_async.adapters.files import LocalStagedVideo, LocalVideoStore
 from kling_async.adapters.threads import Threads
 from kling_async.errors import DiskFull, DownloadError
 from kling_async.ports import StagedVideo, VideoStore
+from kling_async.simulator.clips import free_box
 
 if TYPE_CHECKING:
     CancelEverywhere = Any
@@ -32,6 +34,7 @@ pytestmark = [pytest.mark.looptime]
 PIECES = [b"first ", b"", b"second ", b"third"]
 WHOLE = b"first second third"
 OLD = b"what stood there before"
+CLIP = (resources.files("kling_async.simulator") / "templates/5s.mp4").read_bytes() + free_box(3_000_000)
 
 
 async def put(store: VideoStore, name: str, *pieces: bytes) -> Path:
@@ -152,6 +155,35 @@ class VideoStoreContract:
     async def test_no_file_is_no_match(self, store: VideoStore) -> None:
         """A name that nothing stands under is answered, not an error."""
         assert not await holds(store, "a.mp4", b"")
+
+    async def test_a_file_is_read_from_its_beginning_to_its_end(self, store: VideoStore) -> None:
+        """Size and digest, and what is no MP4 is told as such; where there is no file, there are no facts."""
+        await put(store, "a.mp4", WHOLE)
+        facts = await store.examine("a.mp4")
+
+        assert facts is not None
+        assert (facts.size, facts.sha256) == (len(WHOLE), hashlib.sha256(WHOLE).hexdigest())
+        assert "is not an MP4" in (facts.fault or "")
+        assert await store.examine("b.mp4") is None
+
+    async def test_a_whole_video_has_no_fault(self, store: VideoStore) -> None:
+        """A real one, of more than one block."""
+        await put(store, "a.mp4", CLIP)
+        facts = await store.examine("a.mp4")
+
+        assert facts is not None
+        assert (facts.size, facts.fault) == (len(CLIP), None)
+
+    async def test_all_names_are_told_but_those_under_way(self, store: VideoStore) -> None:
+        """More than come at once, each one time; none where there is nothing."""
+        nothing = [name async for names in store.names() for name in names]
+        for number in range(3):
+            await put(store, f"{number}.mp4", WHOLE)
+        async with store.stage("a.mp4"):
+            found = [name async for names in store.names() for name in names]
+
+        assert nothing == []
+        assert sorted(found) == ["0.mp4", "1.mp4", "2.mp4"]
 
     async def test_two_videos_of_one_name_do_not_mix(self, store: VideoStore) -> None:
         """Each is whole; the last commit stands."""
@@ -456,6 +488,31 @@ async def test_clean_removes_leftovers_alone(local: LocalVideoStore, videos: Pat
 
     assert await local.clean() == len(left)
     assert files(videos) == sorted([*mine, "ab/"])
+
+
+async def test_names_come_some_at_a_time_from_all_folders(
+    local: LocalVideoStore, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, below its folder; what an earlier process left under a temporary name is no file of anybody's."""
+    monkeypatch.setattr("kling_async.adapters.files._PAGE", 2)
+    for name in ("a.mp4", "b.mp4", "c.txt", "sub/d.mp4", f"sub/{temporary_name('e.mp4')}"):
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).write_bytes(WHOLE)
+    pages = [page async for page in local.names()]
+
+    assert [len(page) for page in pages] == [2, 2]
+    assert sorted(name for page in pages for name in page) == ["a.mp4", "b.mp4", "c.txt", "sub/d.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+async def test_what_cannot_be_read_is_an_error_and_not_missing(local: LocalVideoStore, videos: Path, kind: str) -> None:
+    """No regular file stands there; a pipe does not make anybody wait."""
+    await put(local, "b.mp4", WHOLE)
+    place = videos / "a.mp4"
+    {"folder": place.mkdir, "pipe": lambda: os.mkfifo(place), "loop": lambda: place.symlink_to(place)}[kind]()
+
+    with pytest.raises(DownloadError, match="cannot be read"):
+        await local.examine("a.mp4")
 
 
 def test_temporary_names_are_unique() -> None:

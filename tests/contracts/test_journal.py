@@ -693,6 +693,17 @@ async def test_done_rows_come_in_the_order_of_their_ends(journal: Journal) -> No
     assert await journal.done_since(orders[-1], limit=3) == []
 
 
+async def test_names_of_files_are_told_from_strangers(journal: Journal) -> None:
+    """Those of rows of any stage; in another case, too, which some disks take for the same; a temporary one is none."""
+    for key, stage in (("one", Stage.PLANNED), ("Two", Stage.DONE), ("日本", Stage.FAILED), ("a/b", Stage.RENDERED)):
+        await brought(journal, key, stage)
+    names = {record.name for record in await all_rows(journal)}
+    others = ["three.mp4", "one", "one.txt", "sub/one.mp4", "", "\udcff.mp4"]
+    assert await journal.named([*names, *others]) == names
+    assert await journal.named(["ONE.mp4", "two.mp4"]) == {"ONE.mp4", "two.mp4"}
+    assert await journal.named([]) == set()
+
+
 async def test_nothing_known_is_nothing_found(journal: Journal) -> None:
     """An empty journal answers every question."""
     assert await journal.get("row") is None

@@ -20,6 +20,7 @@ from kling_async.types.record import (
     Lost,
     Overdue,
     Record,
+    Refetched,
     Refused,
     Rendered,
     Resubmitted,
@@ -56,6 +57,7 @@ EVENTS: tuple[Event, ...] = (
     Shared("g-other", "c" * 64, 10, "d" * 64, 5.0),
     Waiting(TROUBLE),
     Unstored(TROUBLE),
+    Refetched(11, "f" * 64, 5.5),
     Retried(),
 )
 WITH_AN_ID = {Stage.SUBMITTED, Stage.RENDERED, Stage.DONE}
@@ -355,6 +357,17 @@ class TestFields:
         after = moved(Stage.RENDERED, Verified(10, "d" * 64, 5.1))
         assert (after.stage, after.size, after.sha256, after.seconds) == (Stage.RENDERED, 10, "d" * 64, 5.1)
         assert advance(after, Stored()).sha256 == "d" * 64
+
+    def test_a_video_that_is_fetched_again_changes_nothing_but_its_file(self) -> None:
+        """Its bytes are known before it has its name; stage, ids and money are what they were, of a twin's row, too."""
+        before = record(Stage.DONE, generation_id=None, shares="g-other", sunk=7, former=("g-old",))
+        after = advance(before, Refetched(11, "f" * 64, 5.5))
+        assert after == evolve(before, size=11, sha256="f" * 64, seconds=5.5)
+        assert [stage for stage, event in TRANSITIONS if event is Refetched] == [Stage.DONE]
+
+    def test_from_done_no_arrow_leads_away(self) -> None:
+        """Whatever became of its file: the video was made, paid for and stored."""
+        assert {target for (stage, _), target in TRANSITIONS.items() if stage is Stage.DONE} == {Stage.DONE}
 
     def test_a_shared_video_costs_nothing(self) -> None:
         """The row names the generation that it shares, and none of its own: not one that failed before either."""
