@@ -145,6 +145,17 @@ async def equal(w: World, given: list[ImageToVideo]) -> None:
         await batch.run(given)
 
 
+async def held_against_the_journal(w: World, given: list[ImageToVideo]) -> None:
+    """Files that were deleted, of which the service has other bytes by now, are fetched again."""
+    async with w.batch() as batch:
+        await batch.run(given)
+        for record in [record async for record in batch.done()]:
+            w.simulator.world.jobs[record.generation_id or ""].edition += 1
+            path = batch.out / "videos" / record.name
+            await asyncio.get_running_loop().run_in_executor(None, partial(path.unlink, missing_ok=True))
+        await batch.verify(deep=True)
+
+
 async def one_place(w: World, given: list[ImageToVideo]) -> None:
     """One generation at a time."""
     async with w.batch(max_in_flight=1) as batch:
@@ -305,6 +316,7 @@ SCENES = {
     "failed again": Scene(failed_again, 3, FaultPlan.of(Fault("job", "error_named", at_most=3))),
     "slowly": Scene(slowly, 12),
     "equal": Scene(equal, 3, alike=True),
+    "held against the journal": Scene(held_against_the_journal),
     "equal and bad": Scene(equal, 3, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "bad, and the same again": Scene(one_place, 2, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "left and resumed": Scene(
