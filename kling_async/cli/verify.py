@@ -161,7 +161,8 @@ def _show(report: VerifyReport, found: IO[str]) -> None:
 def _conclude(report: VerifyReport, job: Job) -> int:
     """Tell how it ended, and return the exit code."""
     if not job.quiet and not job.as_json:
-        say(f"videos checked: {report.checked} ({report.whole} whole, {report.fetched} fetched again, {report.bad} bad)")
+        ends = f"{report.whole} whole, {report.fetched} fetched again, {report.bad} bad"
+        say(f"videos checked: {report.checked} ({ends})")
     if not job.quiet and report.strays:
         say(f"files in {report.out / 'videos'} that belong to no row, and were left alone: {report.strays}")
     if report.stopped is not None:

@@ -149,7 +149,7 @@ def _noted(record: Record, event: Event) -> Record:
             return evolve(record, generation_id=generation_id, credits=_told(credits_, record))
         case Rendered(credits_):
             return evolve(record, credits=_told(credits_, record), fallback=None)
-        case Verified(size, sha256, seconds) | Refetched(size, sha256, seconds):
+        case Verified(size, sha256, seconds):  # Refetched, too, which is one
             return evolve(record, size=size, sha256=sha256, seconds=seconds)
         case Shared(generation_id, content, size, sha256, seconds):
             return evolve(

@@ -242,15 +242,8 @@ class Stored:
 
 
 @frozen
-class Refetched:
+class Refetched(Verified):
     """The video of a row that is done was fetched again, with other bytes; it is about to replace a bad file."""
-
-    size: int
-    """Bytes."""
-    sha256: str
-    """Digest of the bytes."""
-    seconds: float | None = None
-    """Its length, where the file tells."""
 
 
 @frozen

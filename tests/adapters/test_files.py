@@ -509,7 +509,12 @@ async def test_what_cannot_be_read_is_an_error_and_not_missing(local: LocalVideo
     """No regular file stands there; a pipe does not make anybody wait."""
     await put(local, "b.mp4", WHOLE)
     place = videos / "a.mp4"
-    {"folder": place.mkdir, "pipe": lambda: os.mkfifo(place), "loop": lambda: place.symlink_to(place)}[kind]()
+    make: dict[str, Callable[[], None]] = {
+        "folder": place.mkdir,
+        "pipe": lambda: os.mkfifo(place),
+        "loop": lambda: place.symlink_to(place),
+    }
+    make[kind]()
 
     with pytest.raises(DownloadError, match="cannot be read"):
         await local.examine("a.mp4")

@@ -1,4 +1,4 @@
-"""`verify`: the videos of a folder against its journal, from the folder alone; what is bad is told, and fetched again."""
+"""`verify`: the videos of a folder against its journal, from the folder alone; what is bad is fetched again."""
 
 from __future__ import annotations
 

@@ -83,6 +83,11 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
 DAMAGE: dict[str, tuple[FileFault, Callable[[Path], object]]] = {
     "deleted": (FileFault.MISSING, Path.unlink),
     "emptied": (FileFault.SIZE, lambda path: os.truncate(path, 0)),
@@ -91,8 +96,8 @@ DAMAGE: dict[str, tuple[FileFault, Callable[[Path], object]]] = {
     "one bit": (FileFault.DIGEST, _flip),
     "a page": (FileFault.SIZE, lambda path: path.write_bytes(b"<html>not here</html>")),
     "noise of the same size": (FileFault.DIGEST, lambda path: path.write_bytes(b"x" * path.stat().st_size)),
-    "a dangling link": (FileFault.MISSING, lambda path: (path.unlink(), path.symlink_to("nowhere"))),
-    "a pipe": (FileFault.UNREADABLE, lambda path: (path.unlink(), os.mkfifo(path))),
+    "a dangling link": (FileFault.MISSING, lambda path: _replace(path, lambda place: place.symlink_to("nowhere"))),
+    "a pipe": (FileFault.UNREADABLE, lambda path: _replace(path, os.mkfifo)),
 }
 
 
@@ -146,7 +151,7 @@ async def test_each_damage_is_found_told_and_mended(tmp_path: Path, kind: str) -
 
 
 async def test_all_damage_at_once_and_nothing_is_bought(tmp_path: Path) -> None:
-    """Many rows, each damage more than once, more of them than are looked at at once: no new purchase, no new charge."""
+    """Many rows, each damage more than once, more than are looked at at once: no new purchase, no new charge."""
     async with world(tmp_path) as w:
         rows = await made(w, 50)
         before = w.book
@@ -169,7 +174,7 @@ async def test_files_of_nobody_are_counted_and_left_alone(tmp_path: Path) -> Non
             report = await batch.run(requests(3))
             assert (report.tally.done, report.tally.rendered) == (2, 1)
         videos = tmp_path / "videos"
-        await off(lambda: (videos / "sub").mkdir())
+        await off((videos / "sub").mkdir)
         strays = {"a.mp4", "notes.txt", "sub/row0.mp4"}
         for name in (*strays, "row2.mp4", temporary_name("row0.mp4")):
             await off(partial((videos / name).write_bytes, b"mine"))
@@ -183,7 +188,7 @@ async def test_files_of_nobody_are_counted_and_left_alone(tmp_path: Path) -> Non
 
 
 async def test_other_bytes_of_the_service_are_kept_and_told_everywhere(tmp_path: Path) -> None:
-    """The file was encoded anew: it is whole and paid for; journal and metadata say what stands there, money as before."""
+    """The file was encoded anew: journal and metadata say what stands there, and no money has moved."""
     async with world(tmp_path) as w:
         rows = await made(w)
         tally, order = (await tally_of(w)).spent, list(await metadata_of(w))
@@ -209,7 +214,7 @@ async def tally_of(w: World) -> Any:
 @pytest.mark.parametrize("call", ["save done", "commit", "note metadata_position"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_crash_on_the_way_is_made_good(tmp_path: Path, call: str, moment: Any) -> None:
-    """Left anywhere around the digest and the name: no file is called whole that is not; the next time mends the rest."""
+    """Left anywhere around the digest and the name: the digest comes first, and the next time mends the rest."""
     async with world(tmp_path) as w:
         rows = await made(w, 2)
         w.simulator.world.jobs[rows["row1"].generation_id or ""].edition += 1
@@ -292,14 +297,14 @@ async def test_one_of_two_names_of_a_file_is_mended_and_the_other_is_not_touched
         one, other = tmp_path / "videos/a.mp4", tmp_path / "videos/b.mp4"
         assert await off(lambda: one.samefile(other))
         whole = await read(other)
-        await off(lambda: (one.unlink(), one.write_bytes(b"mine")))
+        await off(lambda: _replace(one, lambda place: place.write_bytes(b"mine")))
         assert (await verified(w))[0].fetched == 1
         assert (await read(one), await read(other)) == (whole, whole)
 
 
 # ------------------------------------------------------------------ deep
 
-SOURCE = {"clip_bytes": 26_000}
+SOURCE: dict[str, Any] = {"clip_bytes": 26_000}
 """Clips whose middle, which the host damages, holds frames that cannot be decoded then."""
 
 
@@ -352,7 +357,7 @@ async def test_what_is_fetched_again_is_decoded_too(tmp_path: Path) -> None:
     ],
 )
 async def test_what_cannot_be_had_stays_bad_and_keeps_what_is_there(tmp_path: Path, fault: Fault, told: str) -> None:
-    """A forgotten generation, a dead link, a bad file at the host: told, never bought; no half a file takes the name."""
+    """A forgotten generation, a dead link, a bad file at the host: told, never bought; the name keeps its file."""
     async with world(tmp_path) as w:
         rows = await made(w)
         place = tmp_path / "videos/row1.mp4"
@@ -476,7 +481,7 @@ async def test_whoever_is_told_may_fail_and_hears_of_it(tmp_path: Path) -> None:
 
 
 async def test_left_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
-    """Cancelled after ever more time, while files are asked for, come in and get their names: the next one mends the rest."""
+    """Cancelled while files are asked for, come in and get their names: the next one mends the rest."""
     async with world(tmp_path, FaultPlan.of(Fault("download", "slow", seconds=4.0))) as w:
         rows = await made(w, 3)
         for after in (0.0, 0.05, 0.3, 1.0, 2.0, 4.0, 4.3, 8.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
@@ -44,7 +45,7 @@ def facts_of(*pieces: bytes) -> FileFacts:
 def test_pieces_of_any_size_are_one_file(cuts: list[int]) -> None:
     """Size, digest and boxes are those of the whole."""
     edges = [0, *sorted(cuts), len(WHOLE)]
-    facts = facts_of(*(WHOLE[start:end] for start, end in zip(edges, edges[1:], strict=False)))
+    facts = facts_of(*(WHOLE[start:end] for start, end in pairwise(edges)))
     assert facts == FileFacts(len(WHOLE), ROW.sha256 or "")
     assert fault_of(ROW, facts) is None
 
