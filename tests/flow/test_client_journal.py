@@ -1016,7 +1016,7 @@ SCENES: dict[str, tuple[Scene, FaultPlan, dict[str, Any]]] = {
 }
 
 SPARED = {
-    r"start\.py prove_writable": "a batch's alone: test_awaits.py strikes it",
+    r"start\.py (prove_writable|look_only)": "a batch's alone: test_awaits.py strikes it",
     r"journaled\.py JournaledClient\.__aenter__: await super": "only what is left at the line above comes here",
     r"ledger\.py Ledger\.moved: await self\.purse\.write": "the simulated service charges what it held",
     r"ledger\.py Ledger\.found: async with self\.turn": "whoever is at the row keeps it; else it is entered at once",
