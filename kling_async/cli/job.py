@@ -138,10 +138,7 @@ async def opened(
         job: What was asked for.
         stand: Is told of the end.
         verified: Whether the simulator must know what is done, too, and not only what is open.
-        offline: Whether the service is not asked for anything.
-
-    Raises:
-        KlingError: As `open_batch`.
+        offline: As `open_batch`, whose errors are raised, too.
     """
     from kling_async.assembly import open_batch
     from kling_async.cli.progress import Progress

@@ -67,7 +67,7 @@ def command(  # noqa: PLR0913  # the flags, each by name
     except KlingError as error:
         return complain(error, as_json=as_json)
     settings = settings.updated(budget=None)  # nothing is bought: nobody waits for a price
-    job = Job(dry_run=False, yes=False, simulate=simulate, as_json=as_json, quiet=quiet, settings=settings)
+    job = Job(dry_run=False, yes=False, simulate=simulate, as_json=as_json, events=None, quiet=quiet, settings=settings)
     stand = Stand()
     return run_loop(
         partial(_verify, out, place, deep=deep, fetch=not no_fetch, stand=stand, job=job),

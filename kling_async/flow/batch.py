@@ -235,9 +235,8 @@ class Batch:
         self._streaming = True
         try:
             verifier = Verifier(self._crew, self._scribe, self._secretary, deep=deep, told=told)
-            reason = "" if fetch else "it was not to be fetched"
-            unasked = "there is no key to ask for it with" if self._offline and fetch else reason
-            work = partial(verifier.run, self.out, unasked=unasked)
+            keyless = "there is no key to ask for it with" if self._offline else ""
+            work = partial(verifier.run, self.out, unasked=keyless if fetch else "it was not to be fetched")
             return await self._crew.background.shielded(work, grace=0.0)
         finally:
             self._streaming = False

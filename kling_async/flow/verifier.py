@@ -8,7 +8,6 @@ is not to be had any more, its row stays done, and its file is told as bad.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -23,13 +22,14 @@ from kling_async.errors import AuthenticationFailed, DownloadError, GenerationOv
 from kling_async.flow.crew import GUARD, Crew, Scribe, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.flow.secretary import Secretary
+from kling_async.logs import about, get_logger
 from kling_async.ports import Journal
 from kling_async.rules.reading import fault_of
 from kling_async.types.generation import RemoteVideo
 from kling_async.types.outcome import FileFault, Finding, VerifyReport
 from kling_async.types.record import Record, Refetched, Verified
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Told: TypeAlias = Callable[[Finding], object]
 """Is told what was found of each row."""
@@ -131,6 +131,7 @@ class Verifier:
     async def _work(self, records: MemoryObjectReceiveStream[Record]) -> None:
         with records:
             async for record in records:
+                about(record.key, record.generation_id or record.shares)
                 finding = await self._examine(record)
                 if finding.fault is not None:
                     finding = await self._mend(record, finding)
