@@ -8,11 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 
 def pytest_configure() -> None:
-    """Set no loop for the main thread: one that a plugin makes on demand would never be closed."""
+    """Set no loop for the main thread: one that a plugin makes on demand would never be closed. Time no example."""
     asyncio.set_event_loop(None)
+    # How long an example takes says something of the machine alone.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
