@@ -76,8 +76,8 @@ class Agenda:
         taken = self.agenda.take(now)
         assert taken is not None
         if ends:
-            self.agenda.ended(taken.generation_id, now)
-        self.agenda.answered(taken.generation_id, now, draw=draw, running=not ends)
+            self.agenda.ended(taken, now)
+        self.agenda.answered(taken, now, draw=draw, running=not ends)
         return now
 
 

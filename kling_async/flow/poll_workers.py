@@ -65,12 +65,12 @@ class PollWorkers:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                taken = self._agenda().take(loop.time() + _EARLY)
-                if taken is None:
+                generation_id = self._agenda().take(loop.time() + _EARLY)
+                if generation_id is None:
                     await self._rest()
                     continue
                 self.arm()
-                await self._ask(taken.generation_id)
+                await self._ask(generation_id)
         except Exception as error:
             self._died(error)
             raise

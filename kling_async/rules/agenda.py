@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import frozen
 
 from kling_async.rules.durations import Durations, Schedule
 from kling_async.types.settings import PollSettings
@@ -44,7 +44,12 @@ _FOLLOW: Final = 0.05
 _GAINS: Final = (0.5, 2.0)
 """How far it follows."""
 _OUT: Final = -1
-_GONE: Final = -2
+"""In place of a bucket: a poll is under way."""
+
+_Watched = tuple[str, float, float, int]
+"""An open generation: its kind's name; when it was accepted, by the loop's clock (before now where that was in another
+process); the age in seconds at which it was last known to run, below 0 where nothing can be learned of its time; the
+bucket that it waits in. Plain tuples of plain values: the collector of garbage need not look at a million of them."""
 
 
 @frozen
@@ -74,22 +79,6 @@ def pace_of(settings: PollSettings) -> Pace:
     if isinstance(lag, str):
         return Pace(low, high, share=float(lag.rstrip("%")) / 100, polls_per_second=rate)
     return Pace(low, high, lag, polls_per_second=rate)
-
-
-@define(eq=False)
-class Watched:
-    """One open generation."""
-
-    generation_id: str
-    """The service's id."""
-    kind: Kind
-    """What it is one of."""
-    began: float
-    """When it was accepted, by the loop's clock; before now where it was accepted in another process."""
-    seen: float
-    """The age at which it was last known to run; below 0 where nothing can be learned of its time."""
-    bucket: int = _OUT
-    """The bucket that it waits in; below 0 while a poll is under way, and when it is gone."""
 
 
 class Kind:
@@ -159,8 +148,8 @@ class PollAgenda:
     def __init__(self, pace: Pace, learned: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._pace = pace
         self._kinds = {name: Kind(pace, document) for name, document in (learned or {}).items()}
-        self._watched: dict[str, Watched] = {}
-        self._buckets: dict[int, list[Watched]] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._buckets: dict[int, list[str]] = {}
         self._order: list[int] = []
         self._left_out: set[str] = set()
         self._polls = 0
@@ -190,46 +179,48 @@ class PollAgenda:
         if found is None:
             found = self._kinds[kind] = Kind(self._pace)
         young = age <= ran
-        watched = self._watched[generation_id] = Watched(generation_id, found, now - age, ran if young else -1.0)
+        seen = ran if young else -1.0
         if self._left_out and generation_id in self._left_out:
             # It was removed while a poll was under way: the answer to that one is the next.
             self._left_out.discard(generation_id)
+            self._watched[generation_id] = kind, now - age, seen, _OUT
             return
         # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
         first = found.interval(age, draw) if age > 0 else found.first_interval(draw)
-        self._put(watched, now + (first if young else draw * self._pace.interval_min))
+        due = now + (first if young else draw * self._pace.interval_min)
+        self._watched[generation_id] = kind, now - age, seen, self._put(generation_id, due)
 
     def remove(self, generation_id: str) -> None:
         """Watch it no longer."""
         watched = self._watched.pop(generation_id, None)
-        if watched is not None:
-            if watched.bucket == _OUT:
-                self._left_out.add(generation_id)
-            watched.bucket = _GONE
+        if watched is not None and watched[-1] == _OUT:
+            self._left_out.add(generation_id)
 
     def next_due(self) -> float | None:
         """Return when the next poll is due; None where nothing waits. It may lie in the past."""
         while self._order:
             number = self._order[0]
             waiting = self._buckets[number]
-            while waiting and waiting[-1].bucket != number:
+            while waiting:
+                watched = self._watched.get(waiting[-1])
+                if watched is not None and watched[-1] == number:
+                    return max(number * BUCKET, self.paused_until, self._next_free)
                 waiting.pop()
-            if waiting:
-                return max(number * BUCKET, self.paused_until, self._next_free)
             del self._buckets[heapq.heappop(self._order)]
         return None
 
-    def take(self, now: float) -> Watched | None:
-        """Return the next generation that is due, and count it as out; None where none is."""
+    def take(self, now: float) -> str | None:
+        """Return the id of the next generation that is due, and count it as out; None where none is."""
         due = self.next_due()
         if due is None or due > now:
             return None
-        watched = self._buckets[self._order[0]].pop()
-        watched.bucket = _OUT
+        generation_id = self._buckets[self._order[0]].pop()
+        kind, began, seen, _ = self._watched[generation_id]
+        self._watched[generation_id] = kind, began, seen, _OUT
         self._polls += 1
         if self._gap:
             self._next_free = max(self._next_free, now) + self._gap
-        return watched
+        return generation_id
 
     def answered(
         self, generation_id: str, now: float, *, draw: float, running: bool = False, ended: bool = False
@@ -246,21 +237,27 @@ class PollAgenda:
         if self._left_out:
             self._left_out.discard(generation_id)
         watched = self._watched.get(generation_id)
-        if watched is None or watched.bucket != _OUT:
+        if watched is None or watched[-1] != _OUT:
             return
-        age = now - watched.began
+        name, began, seen, _ = watched
+        kind, age = self._kinds[name], now - began
         if running:
-            if watched.seen >= 0:
-                watched.kind.durations.waited(watched.seen, age)
-            watched.seen = age
-        wait = watched.kind.interval(age, draw)
-        self._put(watched, now + (min(wait, max(SOON * age, self._pace.interval_min)) if ended else wait))
+            if seen >= 0:
+                kind.durations.waited(seen, age)
+            seen = age
+        wait = kind.interval(age, draw)
+        if ended:
+            wait = min(wait, max(SOON * age, self._pace.interval_min))
+        self._watched[generation_id] = name, began, seen, self._put(generation_id, now + wait)
 
     def ended(self, generation_id: str, now: float) -> None:
         """Learn that a generation has ended, and watch it no longer."""
         watched = self._watched.get(generation_id)
-        if watched is not None and watched.seen >= 0:
-            watched.kind.finished(watched.seen, now - watched.began)
+        if watched is None:
+            return
+        name, began, seen, _ = watched
+        if seen >= 0:
+            self._kinds[name].finished(seen, now - began)
         self.remove(generation_id)
 
     def pause(self, until: float) -> None:
@@ -289,11 +286,13 @@ class PollAgenda:
             paused_for=max(0.0, self.paused_until - now),
         )
 
-    def _put(self, watched: Watched, due: float) -> None:
-        number = watched.bucket = int(due // BUCKET) + 1
+    def _put(self, generation_id: str, due: float) -> int:
+        """Let one wait until a moment, and return the bucket that it waits in."""
+        number = int(due // BUCKET) + 1
         waiting = self._buckets.get(number)
         if waiting is None:
-            self._buckets[number] = [watched]
+            self._buckets[number] = [generation_id]
             heapq.heappush(self._order, number)
         else:
-            waiting.append(watched)
+            waiting.append(generation_id)
+        return number

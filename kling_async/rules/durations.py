@@ -121,17 +121,17 @@ class Durations:
 
         It is spread over the bins between by what is known of them. Returns whether the schedule is to be made anew.
         """
+        age = min(age, EDGES[-1])
         since = min(since, age)
-        stretch = [
-            (place, max(0.0, min(age, EDGES[place + 1]) - max(since, EDGES[place])))
-            for place in range(bin_of(since), bin_of(age) + 1)
-        ]
-        survival = [
-            *accumulate((math.exp(-self.hazard[place] * length) for place, length in stretch), mul, initial=1.0)
-        ]
+        first, last = bin_of(since), bin_of(age)
+        lengths = list(_WIDTHS[first : last + 1])
+        lengths[0] -= since - EDGES[first]
+        lengths[-1] -= EDGES[last + 1] - age
+        passed = accumulate(map(mul, self.hazard[first : last + 1], lengths), initial=0.0)
+        survival = [math.exp(-hazard) for hazard in passed]
         ended = max(1.0 - survival[-1], 1e-12)
-        for (place, length), (before, after) in zip(stretch, pairwise(survival), strict=True):
-            self._finished[place] += (before - after) / ended if survival[-1] < 1 else 1 / len(stretch)
+        for place, length, before, after in zip(range(first, last + 1), lengths, survival, survival[1:], strict=False):
+            self._finished[place] += (before - after) / ended if survival[-1] < 1 else 1 / len(lengths)
             self._exposure[place] += length * max(0.0, (before + after) / 2 - survival[-1]) / ended
         self.seen += 1
         self._stale += 1

@@ -127,12 +127,12 @@ def poll_agenda(agenda: PollAgenda, durations: Sequence[float], *, seed: int, wi
             return Polled(polls, tuple(lags))
         taken = agenda.take(due)
         assert taken is not None
-        began, length = begun[taken.generation_id]
+        began, length = begun[taken]
         if running := due - began < length:
-            agenda.answered(taken.generation_id, due, draw=dice.random(), running=running)
+            agenda.answered(taken, due, draw=dice.random(), running=running)
         else:
             lags.append(due - began - length)
-            agenda.ended(taken.generation_id, due)
+            agenda.ended(taken, due)
             begin(due)
     raise AssertionError("an endless count has ended")
 
