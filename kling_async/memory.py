@@ -93,7 +93,7 @@ class MemoryJournal:
             raise JournalError(f"row {record.key!r} is done, and cannot become {record.stage} again")
         if known.stage in _UNTOLD and record.stage in _UNTOLD and (known.credits or 0) > (record.credits or 0):
             record = evolve(record, credits=known.credits)
-        if record.credits is None and known.stage in _UNFINISHED and record.stage in PAID_FOR:
+        if record.credits is None and {known.stage, record.stage} <= PAID_FOR:
             record = evolve(record, credits=known.credits)
         self._records[record.key] = record
         if record.stage is Stage.DONE:
@@ -139,10 +139,10 @@ class MemoryJournal:
         await self.fill_price(model, duration, credits_)
 
     async def fill_price(self, model: str, duration: int, credits_: int) -> None:
-        """Hold a price for the rows that money stands behind and that have none, since nobody had told it."""
+        """Count a price for the rows that money stands behind and that have none, since nobody had told it."""
         for key, record in self._records.items():
             concerned = (record.request.model, record.request.duration) == (model, duration)
-            if concerned and record.stage in _UNFINISHED and record.credits is None:
+            if concerned and record.stage in PAID_FOR and record.credits is None and record.shares is None:
                 self._records[key] = evolve(record, credits=credits_)
 
     async def get(self, key: str) -> Record | None:

@@ -144,10 +144,10 @@ class Journal(Protocol):
         ...
 
     async def fill_price(self, model: str, duration: int, credits_: int) -> None:
-        """Hold a price for the rows that money stands behind and that have none, since nobody had told it.
+        """Count a price for the rows that money stands behind and that have none, since nobody had told it.
 
-        That is each row of the model and the duration that is not DONE; no `save` takes it away again while money
-        stands behind the row.
+        That is each row of the model and the duration, those that are DONE too, but for those that share another row's
+        video. No `save` takes it away again while money stands behind the row.
 
         Args:
             model: The model.

@@ -197,13 +197,14 @@ class SqliteJournal:
             if row is None or int(row["value"]) < credits_:
                 connection.execute(self._sql["write_note"], (name, str(credits_)))
                 connection.execute(self._sql["raise_held"], values)
+                connection.execute(self._sql["fill_untold"], values)
 
         await self._commits.do(work)
 
     async def fill_price(self, model: str, duration: int, credits_: int) -> None:
-        """Hold a price for the rows that money stands behind and that have none, since nobody had told it."""
+        """Count a price for the rows that money stands behind and that have none, since nobody had told it."""
         values = {"model": model, "duration": duration, "credits": credits_}
-        await self._commits.do(lambda connection: connection.execute(self._sql["fill_held"], values).rowcount)
+        await self._commits.do(lambda connection: connection.execute(self._sql["fill_untold"], values).rowcount)
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""

@@ -32,22 +32,20 @@ WHERE key = :key AND stage = :before AND attempt = :attempt - 1 AND written = :w
 -- name: raise_held
 UPDATE row SET credits = :credits
 WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
-    AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
-    AND (credits IS NULL OR (stage IN ('submitting', 'uncertain') AND credits < :credits))
+    AND stage IN ('submitting', 'uncertain') AND credits < :credits
     AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
 
--- name: fill_held
+-- name: fill_untold
 UPDATE row SET credits = :credits
-WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS NOT NULL)
-    AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
-    AND credits IS NULL AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
+WHERE credits IS NULL AND shares IS NULL AND stage NOT IN ('planned', 'failed')
+    AND json_extract(request, '$.model') = :model AND json_extract(request, '$.duration') = :duration
 
 -- name: save
 UPDATE row SET stage = :stage, content = :content, attempt = :attempt, client_request_id = :client_request_id,
     sent_at = :sent_at, sent_with = :sent_with, generation_id = :generation_id, shares = :shares,
     credits = CASE WHEN stage IN ('submitting', 'uncertain') AND :stage IN ('submitting', 'uncertain')
         AND credits > coalesce(:credits, 0) THEN credits
-        WHEN :credits IS NULL AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered')
+        WHEN :credits IS NULL AND stage IN ('submitting', 'uncertain', 'submitted', 'rendered', 'done')
         AND :stage IN ('submitting', 'uncertain', 'submitted', 'rendered', 'done') THEN credits ELSE :credits END,
     trouble_kind = :trouble_kind, trouble_message = :trouble_message, size = :size, sha256 = :sha256,
     seconds = :seconds, sunk = :sunk, former = :former, fallback = :fallback, done_order = CASE WHEN :stage = 'done'

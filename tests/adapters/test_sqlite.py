@@ -107,7 +107,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(path: Path, open_handles
         await SqliteJournal(path).open()
     assert refused.value.version == 99
     assert open_handles() == before
-    statement(path, "PRAGMA user_version = 2")
+    statement(path, "PRAGMA user_version = 3")
     assert await reopened(path) == [row]
 
 

@@ -500,8 +500,8 @@ async def test_rows_to_try_again_are_those_that_cost_nothing_and_were_tried(jour
     assert [record.key for _, record in await journal.again(after=first[0], limit=10)] == found[1:]
 
 
-@pytest.mark.parametrize("stage", [Stage.SUBMITTING, Stage.UNCERTAIN, Stage.SUBMITTED, Stage.RENDERED])
-async def test_a_price_is_held_for_what_was_bought_before_anybody_told_it(journal: Journal, stage: Stage) -> None:
+@pytest.mark.parametrize("stage", sorted(PAID_FOR))
+async def test_a_price_is_counted_for_what_was_bought_before_anybody_told_it(journal: Journal, stage: Stage) -> None:
     """By what the service is seen to hold, or by any price; no save takes it away, and no other price is changed."""
     told = await brought(journal, "told", stage)
     rows = {}
@@ -521,6 +521,17 @@ async def test_a_price_is_held_for_what_was_bought_before_anybody_told_it(journa
     assert [record.credits for record in await all_rows(journal)] == [told.credits, 7, 9]
     tally = await journal.tally()
     assert tally.spent + tally.held == PRICE + 7 + 9
+
+
+async def test_no_price_is_counted_for_what_cost_nothing(journal: Journal) -> None:
+    """A row that is PLANNED or FAILED, and one that shares another's video."""
+    for stage in (Stage.PLANNED, Stage.FAILED):
+        await brought(journal, str(stage), stage)
+    copy = advance(await entered(journal, planned("copy")), Shared("g", "f", 1, "a", 5.0))
+    await journal.save(copy)
+    await journal.fill_price(MODEL, 5, 7)
+    await journal.raise_price(MODEL, 5, 9)
+    assert [record.credits for record in await all_rows(journal)] == [None, None, None]
 
 
 async def test_under_a_ceiling_nothing_is_intended_without_a_price(journal: Journal) -> None:
