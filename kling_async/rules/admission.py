@@ -23,7 +23,7 @@ START: Final = 4
 SEARCH_SHARE: Final = 1 / 20
 """Share of what is open that may be in the air beside it during the search: at most so many are refused at its end."""
 RAMP_LEAST: Final = 8
-"""POSTs that may be in the air at once under a given number; later, as many as are open."""
+"""POSTs that may be in the air at once where the window is given or found; as many as are open, if that is more."""
 PROBE_AFTER: Final = 45
 """Accepted submits after which one more than the window is tried: one in so many may be refused. Fewer where the
 window has just sunk by half, or to nothing: as many as it holds, and twice as many after each try in vain."""
@@ -276,7 +276,8 @@ class Admission:
 
     def troubled(self, now: float, *, pause: float | None, draw: float) -> None:
         """Note the service's trouble: all submits pause as one, then one goes at a time until one is accepted."""
-        if now >= self._paused_until:
+        if now >= self._paused_until or not self._troubles:
+            # Of one pause, one trouble is counted; the first is one also in a pause of before the last accepted submit.
             self._troubles += 1
         own = backoff(self._troubles, draw, first=self._limits.backoff_first, cap=self._limits.backoff_cap)
         # An answer may ask for no pause at all: the first step of our own back-off is kept all the same.

@@ -390,6 +390,17 @@ def test_what_is_accepted_counts_before_it_is_written_down() -> None:
     assert admission.statistics(0.0).in_air == 0
 
 
+def test_a_trouble_within_a_pause_that_an_acceptance_has_settled_is_a_first_one() -> None:
+    """It pauses for the first step of the back-off, not for half of it."""
+    admission = Admission(Limits(8, adaptive=False, backoff_first=3.0, backoff_cap=3.0))
+    for _ in range(3):
+        admission.take(0.0)
+    admission.troubled(0.0, pause=None, draw=0.0)
+    admission.accepted()
+    admission.troubled(1.0, pause=None, draw=0.0)
+    assert admission.statistics(1.0).paused_for == pytest.approx(1.5)
+
+
 def test_a_window_that_was_met_stays_known() -> None:
     """Also while another search is under way: one more than it was accepted."""
     admission = auto()
