@@ -104,7 +104,8 @@ class Kind:
         """Seconds of the mean lag asked for."""
         self._longest = max(self._pace.interval_max, LONG * self.lag)
         self._schedule = Schedule(self.durations.hazard, self.lag * self._gain)
-        self._first = self.interval(0.0, 0.0), self.interval(0.0, 1.0)
+        self.first = self.interval(0.0, 0.0), self.interval(0.0, 1.0)
+        """Seconds until the first poll: at the least, and at the most."""
 
     def interval(self, age: float, draw: float) -> float:
         """Return the seconds until the next poll."""
@@ -116,11 +117,6 @@ class Kind:
         if wait < self._shortest:
             return self._shortest
         return min(self._longest, wait)
-
-    def first_interval(self, draw: float) -> float:
-        """Return the seconds until the first poll."""
-        shortest, longest = self._first
-        return shortest + (longest - shortest) * draw
 
     def finished(self, since: float, age: float) -> None:
         """Learn from a generation that ended between two ages."""
@@ -178,17 +174,21 @@ class PollAgenda:
         found = self._kinds.get(kind)
         if found is None:
             found = self._kinds[kind] = Kind(self._pace)
-        young = age <= ran
-        seen = ran if young else -1.0
+        if age > ran:
+            # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
+            low, high, seen = 0.0, self._pace.interval_min, -1.0
+        elif age > 0:
+            low = high = found.interval(age, draw)
+            seen = ran
+        else:
+            (low, high), seen = found.first, 0.0
         if self._left_out and generation_id in self._left_out:
             # It was removed while a poll was under way: the answer to that one is the next.
             self._left_out.discard(generation_id)
             self._watched[generation_id] = kind, now - age, seen, _OUT
             return
-        # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
-        first = found.interval(age, draw) if age > 0 else found.first_interval(draw)
-        due = now + (first if young else draw * self._pace.interval_min)
-        self._watched[generation_id] = kind, now - age, seen, self._put(generation_id, due)
+        bucket = self._put(generation_id, now + low + (high - low) * draw)
+        self._watched[generation_id] = kind, now - age, seen, bucket
 
     def remove(self, generation_id: str) -> None:
         """Watch it no longer."""
