@@ -42,11 +42,16 @@ def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) 
 
 
 class FolderLock:
-    """An advisory lock on one file. Blocking calls: use it on a thread of the journal's."""
+    """An advisory lock on one file. Blocking calls: use it on a thread of the journal's.
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    Args:
+        path: The file that is locked; it is made.
+        held: What is told of as being in use: a job's folder, or a journal that has none.
+    """
+
+    def __init__(self, path: Path, held: Path) -> None:
         self._path = path
-        self._folder = folder
+        self._held = held
         self._handle: int | None = None
 
     def take(self) -> None:
@@ -72,9 +77,7 @@ class FolderLock:
         except OSError:
             holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
-            raise JournalLocked(
-                f"{self._folder} is in use by {holder}: wait for it, or choose another folder"
-            ) from None
+            raise JournalLocked(f"{self._held} is in use by {holder}: wait for it, or choose another") from None
         self._handle = handle
         try:
             os.ftruncate(handle, 0)

@@ -76,7 +76,7 @@ class SqliteJournal:
             return
         if self._locks:
             real = self._path.resolve()  # one lock, by whatever name the journal is called
-            self._lock = FolderLock(real.with_name(f"{real.name}.lock"), self._folder or self._path.parent)
+            self._lock = FolderLock(real.with_name(f"{real.name}.lock"), self._folder or self._path)
             self._lock.take()
         for pragma in _PRAGMAS:
             connection.execute(pragma)

@@ -157,14 +157,16 @@ class KlingClient:
 
         When it was sent is not known here, so the log is read from its newest request back until it is found. The
         service permits 200 calls a minute, of 100 requests each: where 25,000 were made with the key in these days, the
-        whole takes a minute and a half, and longer where others read the log, too. Beyond 100,000 nothing is read.
+        whole takes a minute and a half, and longer where others read the log, too. Of more than 100,000 the newest are
+        read.
 
         Returns:
             The generation as it stands now; None where the log was read and does not list it (yet).
 
         Raises:
             GenerationFailed: The log lists it as failed: nothing was bought.
-            ServiceUnavailable: The log could not be read to the end, or lists it without an id: ask again later.
+            ServiceUnavailable: The log could not be read to the end, has more requests than are read, none of which is
+                this one, or lists it without an id. It may have been bought.
         """
         now = self._clock.wall()
         found = await self._reconciler.find(client_request_id, sent_at=now, timeout=0, look_back=_HISTORY)
