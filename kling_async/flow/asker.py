@@ -22,6 +22,7 @@ from kling_async.errors import (
     NotFound,
 )
 from kling_async.flow.crew import Crew, Scribe, generation_id_of
+from kling_async.rules.wire import FINISHED
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo
 from kling_async.types.record import Failed, Record, Rendered, Retried, Stage, Trouble
 
@@ -38,9 +39,6 @@ _FRESH_LINKS: Final = 2
 
 _NO_ANSWER: Final = frozenset({"", "unknown"})
 """What the service says where it cannot tell for the moment."""
-
-_COMPLETED: Final = frozenset({"completed", "succeeded"})
-"""What it says of a finished generation; without a usable link that is no answer yet, or for ever."""
 
 
 class Denial(enum.Enum):
@@ -108,7 +106,7 @@ class Asker:
             found = Retried() if record.stage is Stage.RENDERED else Rendered(answer.usage.credits)
             return await self._scribe.move(record, found), answer.video, None
         if isinstance(answer, Generation):
-            trouble = Trouble(GenerationFailed.__name__, answer.failure or "the service gave no reason")
+            trouble = Trouble(GenerationFailed.__name__, answer.failure or "")
             failed = await self._scribe.move(record, Failed(trouble))
             if failed.stage is Stage.FAILED:
                 return await self._scribe.move(failed, Retried()), None, None
@@ -140,9 +138,9 @@ class Asker:
                     return generation
                 word = generation.raw_status.lower()
                 known = generation.status is not GenerationStatus.UNKNOWN
-                if known or word not in _NO_ANSWER | _COMPLETED:
+                if known or word not in _NO_ANSWER | FINISHED:
                     return Denial.UNFINISHED
-                denials += word in _COMPLETED
+                denials += word in FINISHED  # without a usable link: not yet, or never
             if denials >= _DENIALS:
                 return Denial.GONE
             if pause is not None:

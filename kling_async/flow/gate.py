@@ -191,12 +191,10 @@ class Gate:
         pause = named_pause(error, cap=self._cap)
         if isinstance(error, RateLimited):
             self.admission.refused(now, pause=pause, jobs=error.too_many_jobs, draw=draw)
-        else:
-            self.admission.troubled(now, pause=pause, draw=draw)
-        if isinstance(error, RateLimited):
             self._crammed(now, error)
             self.heard()
         else:
+            self.admission.troubled(now, pause=pause, draw=draw)
             self.missed(error)
         self._changed.set()
 

@@ -203,8 +203,7 @@ class Ledger:
         if generation.status is GenerationStatus.COMPLETED:
             await self.moved(generation.id, Rendered(generation.usage.credits))
         elif generation.status is GenerationStatus.FAILED:
-            reason = generation.failure or "the service gave no reason"
-            await self.failed(GenerationFailed(reason, generation_id=generation.id))
+            await self.failed(GenerationFailed(generation.failure or "", generation_id=generation.id))
 
     async def failed(self, error: GenerationFailed) -> None:
         """Write that a generation failed; it is free."""

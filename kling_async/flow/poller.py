@@ -30,6 +30,7 @@ from kling_async.flow.service import Service
 from kling_async.rules.agenda import PollAgenda, pace_of
 from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.rules.retry import backoff, named_pause
+from kling_async.rules.wire import FINISHED
 from kling_async.types.exchange import HttpCall
 from kling_async.types.generation import Generation, GenerationStatus
 from kling_async.types.settings import AdmissionSettings, PollSettings
@@ -197,7 +198,7 @@ class Poller:
         if generation.status is GenerationStatus.COMPLETED:
             self._finished(generation_id, generation)
         elif generation.status is GenerationStatus.FAILED:
-            reason = generation.failure or "the service gave no reason"
+            reason = generation.failure or ""
             self._finished(
                 generation_id,
                 GenerationFailed(
@@ -291,7 +292,7 @@ class Poller:
 
 def _is_finished(word: str) -> bool:
     """Tell whether the service's word says that a generation is finished; whether it has a link is another matter."""
-    return word.lower() in {"completed", "succeeded"}
+    return word.lower() in FINISHED
 
 
 def _fail(watch: _Watch, error: Exception) -> None:

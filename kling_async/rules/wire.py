@@ -30,7 +30,8 @@ _ACCEPT: Final = (("Accept", "application/json"),)
 _RUNNING: Final = frozenset(
     {"queued", "generating", "waiting", "active", "processing", "pending", "in_progress", "running"}
 )
-_DONE: Final = frozenset({"completed", "succeeded"})
+FINISHED: Final = frozenset({"completed", "succeeded"})
+"""What the service says of a finished generation, whether it gives a link to its video or not."""
 _FAILED: Final = frozenset({"error", "failed", "cancelled", "canceled", "expired"})
 
 
@@ -236,7 +237,7 @@ def _read_generation(document: object, *, fallback_id: str | None, reply: HttpRe
 
 
 def _status_of(word: str, *, has_video: bool) -> GenerationStatus:
-    if word in _DONE:
+    if word in FINISHED:
         return GenerationStatus.COMPLETED if has_video else GenerationStatus.UNKNOWN
     if word in _FAILED:
         return GenerationStatus.FAILED
