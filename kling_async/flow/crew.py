@@ -74,8 +74,8 @@ class Crew:
         """
         limit = self.settings.admission.unavailable_after
         while True:
-            await asyncio.sleep(min(GUARD, limit))
             await self.experience.tell()
+            await asyncio.sleep(min(GUARD, limit))
             self.gate.tell_outage()
             if (error := self.gate.outage(limit)) is not None:
                 raise self.gate.close(error)

@@ -179,6 +179,13 @@ async def test_figures_that_cannot_be_read_hide_no_rows(tmp_path: Path, garbage:
         assert (status.tally.done, status.figures, status.seconds_left) == (2, None, None)
 
 
+async def test_a_run_has_its_figures_from_its_beginning_on(tmp_path: Path) -> None:
+    """Whoever looks at once is not told that none is under way."""
+    async with world(tmp_path, latency=0.3) as w, w.batch(max_in_flight="auto") as batch, batch.stream(requests(5)):
+        await asyncio.sleep(1)
+        assert json.loads(await note(w, STATISTICS) or "null") is not None
+
+
 async def test_figures_of_a_run_that_is_over_are_gone(tmp_path: Path) -> None:
     """Nobody takes them for those of one under way."""
     async with world(tmp_path) as w:
