@@ -2,7 +2,7 @@
 # The tools run in .venv; `make` makes it, mends it, and leaves it alone where nothing has changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check bench docs pins clean
+.PHONY: help demo test coverage torture check bench docs pins clean
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -23,7 +23,11 @@ HANG := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true # a tes
 
 SPREAD := -n auto --maxprocesses 8 --dist loadgroup --max-worker-restart 0 # all cores; ARGS="-n0 --pdb": one process
 
-test: ## Run the tests with their coverage (ARGS="-k name" narrows them)
+test: ## Run the tests (ARGS="-k name" narrows them)
+	@scripts/setup.sh dev
+	$(BIN)/python -m pytest $(HANG) $(SPREAD) $(ARGS)
+
+coverage: ## Run the tests and tell their coverage: more than twice the time
 	@scripts/setup.sh dev
 	$(BIN)/python -m pytest --cov --cov-report=term $(HANG) $(SPREAD) $(ARGS)
 
