@@ -35,7 +35,7 @@ async def test_a_thousand_rows_with_troubles_all_end(tmp_path: Path) -> None:
         job={"error_named": 0.02, "error_text": 0.01, "succeeded": 0.05},
         download={"cut": 0.03, "500": 0.02, "html": 0.01, "expired": 0.01, "truncated": 0.01},
     )
-    async with world(tmp_path, plan, log_listing="mixed") as w, w.batch(poll_interval_min=5.0) as batch:
+    async with world(tmp_path, plan, log_listing="mixed") as w, w.batch(poll_interval_min=20.0) as batch:
         outcomes = await outcomes_of(batch, requests(1000))
         stages = Counter(outcome.stage for outcome in outcomes.values())
         assert len(outcomes) == 1000

@@ -18,14 +18,16 @@ pytestmark = pytest.mark.no_cover
 WITHIN: Final = 200
 
 CAUGHT_BY: Final = {
+    "POST before the intent is saved": 3,
     "slot freed after the download": 1,
     "digest saved after the rename": 3,
     "adopting by model in place of id": 2,
-    "asking the log for one hour only": 2,
+    "asking the log for one hour only": 8,
     "404 as failed": 8,
     "a window that ignores UNCERTAIN": 2,
     "retry of a paid row": 24,
     "a truncated file given its name": 7,
+    "buying on when the price has risen": 17,
     "a plain retry gives up": 24,
     "buy-again never asks first": 131,
     "sunk money is forgotten": 21,

@@ -15,7 +15,7 @@ from tests.torture.scale import THOROUGH
 
 pytestmark = pytest.mark.no_cover
 
-ROWS: Final = 10_000 if THOROUGH else 4_000
+ROWS: Final = 10_000 if THOROUGH else 2_000
 TEN_MINUTES: Final = 600.0
 ONE_HOUR: Final = 3_600.0
 
