@@ -21,6 +21,7 @@ KEY_LENGTH: Final = 24
 """Hex digits of the digest that serves as key for a row without one."""
 
 _PREFIX: Final = "ka1"
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
 
 
 def written_digest(request: ImageToVideo) -> str:
@@ -125,13 +126,13 @@ def _as_written(source: ImageSource) -> str:
             return "sha256:" + hashlib.sha256(source.content).hexdigest()
         case ImageKind.STORED:
             return "sha256:" + source.text
-    return f"{source.kind}:{source.text}"
+    return f"{source.kind.value}:{source.text}"
 
 
 def _to_reference(source: ImageSource) -> dict[str, str]:
     if source.kind is ImageKind.BYTES:
         raise TypeError("bytes cannot stand in a document: keep them first")
-    found = {"kind": str(source.kind), "text": source.text, "base": source.base, "mime": source.mime}
+    found = {"kind": source.kind.value, "text": source.text, "base": source.base, "mime": source.mime}
     return {name: value for name, value in found.items() if value}
 
 
@@ -145,6 +146,8 @@ def _from_reference(reference: Mapping[str, str]) -> ImageSource:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return value
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -153,9 +156,12 @@ def _plain(value: object) -> object:
 
 
 def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if value is not None and value not in ([], {})}
+    return {
+        name: value
+        for name, value in document.items()
+        if value or (value is not None and not isinstance(value, list | dict))
+    }
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(document).encode()).hexdigest()

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 _DATA_URI = re.compile(r"data:(?P<mime>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_NO_URL = re.compile(r"[\s\x00-\x1f]")
 _RAW_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*\Z")
 
 
@@ -64,14 +65,14 @@ class ImageSource:
         """
         if isinstance(value, ImageSource):
             return value
+        if isinstance(value, str) and not hasattr(value, "__fspath__"):
+            return cls._of_text(value, base)
         if isinstance(value, bytes | bytearray | memoryview):
             return cls(ImageKind.BYTES, content=bytes(value), fault="" if value else "is empty")
-        if isinstance(value, _PathLike):
+        if isinstance(value, _PathLike):  # last: to ask for a protocol costs more than all the rest
             path = value.__fspath__()
             text = path.decode(errors="surrogateescape") if isinstance(path, bytes) else path
             return cls(ImageKind.PATH, text, base)
-        if isinstance(value, str):
-            return cls._of_text(value, base)
         return cls(ImageKind.PATH, fault=f"must be a URL, a data URI, a path or bytes, not {type(value).__name__}")
 
     @classmethod
@@ -79,7 +80,7 @@ class ImageSource:
         if not text.strip():
             return cls(ImageKind.PATH, fault="is empty")
         if text[:8].lower().startswith(("http://", "https://")):
-            bad = any(character.isspace() or character < " " for character in text) or not encodes(text)
+            bad = _NO_URL.search(text) is not None or not encodes(text)
             bad = bad or text.partition("://")[2][:1] in {"", "/", "?", "#"}
             return cls(ImageKind.URL, text, fault="is not a URL: it holds a space or no host" if bad else "")
         if text[:5].lower() == "data:":
@@ -113,6 +114,8 @@ ImageLike: TypeAlias = str | bytes | _PathLike | ImageSource
 
 def encodes(text: str) -> bool:
     """Tell whether text can be written as UTF-8: it holds no half of a character."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -46,6 +46,8 @@ WIRE_FIELDS: Final = frozenset(
 )
 """The typed fields of the submit's body; `extra` may not name one."""
 
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
+
 
 @frozen
 class Point:
@@ -124,7 +126,9 @@ def _masks(value: Iterable[Any] | None) -> tuple[DynamicMask, ...]:
 
 def _number(value: Any) -> Any:
     """`"5"` and `5.0` are 5, as the service reads them; anything else stays, to be told as a fault."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -148,7 +152,7 @@ def _shown(value: object) -> str:
 
 
 def _mapping(value: Mapping[str, object] | None) -> Mapping[str, object]:
-    return dict(value) if isinstance(value, Mapping) else (value if value is not None else {})
+    return dict(value) if isinstance(value, dict | Mapping) else (value if value is not None else {})
 
 
 @frozen
@@ -237,9 +241,9 @@ def _own_faults(request: ImageToVideo) -> Iterable[Issue]:
     if request.sample is not None and not (_is_integer(request.sample) and 1 <= request.sample <= MAX_SAMPLE):
         yield Issue("sample", f"must be a whole number from 1, not {_shown(request.sample)}")
     for name, value in (("carry", request.carry), ("extra", request.extra)):
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        if not isinstance(value, dict | Mapping) or not all(isinstance(key, str) for key in value):
             yield Issue(name, "must be a mapping with text keys")
-    if isinstance(request.extra, Mapping):
+    if request.extra and isinstance(request.extra, Mapping):
         for name in sorted(WIRE_FIELDS & set(request.extra)):
             yield Issue("extra", f"may not name the typed field {name}")
         try:
