@@ -5,14 +5,16 @@ It keeps the contract of `kling_async.ports.Journal`, held to it by the same sui
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
 
 from kling_async.errors import JournalError, KlingError, RequestChanged
+from kling_async.ports import SOURCE
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
 from kling_async.rules.lifecycle import HOLDS_SLOT, PAID_FOR
-from kling_async.rules.naming import collision_key, distinct_stem
+from kling_async.rules.naming import collision_key, distinct_place
 from kling_async.types.outcome import Tally
 from kling_async.types.record import Record, Stage
 
@@ -49,7 +51,13 @@ class MemoryJournal:
 
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
-        return [self._enrol_one(record) for record in planned]
+        found = []
+        for record in planned:
+            known = self._records.get(record.key)
+            found.append(self._enrol_one(record))
+            if self._records[record.key] != known:
+                self._notes.pop(SOURCE, None)
+        return found
 
     def _enrol_one(self, record: Record) -> Record | KlingError:
         known = self._records.get(record.key)
@@ -70,7 +78,7 @@ class MemoryJournal:
 
     def _enter(self, record: Record) -> Record:
         if collision_key(record.name.removesuffix(".mp4")) in self._names:
-            record = evolve(record, name=f"{distinct_stem(record.key)}.mp4")
+            record = evolve(record, name=distinct_place(record.name, record.key))
         self._names[collision_key(record.name.removesuffix(".mp4"))] = record.key
         self._numbers[record.key] = len(self._numbers) + 1
         self._records[record.key] = record
@@ -164,6 +172,15 @@ class MemoryJournal:
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows of any stage."""
         return self._page(after, limit, lambda _record: True)
+
+    async def planned(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next PLANNED rows."""
+        return self._page(after, limit, lambda record: record.stage is Stage.PLANNED)
+
+    async def census(self) -> Counter[tuple[str, int]]:
+        """Count the PLANNED rows by model and duration."""
+        requests = [record.request for record in self._records.values() if record.stage is Stage.PLANNED]
+        return Counter((request.model, request.duration) for request in requests)
 
     def _page(self, after: int, limit: int, wanted: Callable[[Record], bool]) -> list[tuple[int, Record]]:
         rows = ((self._numbers[key], record) for key, record in self._records.items() if wanted(record))

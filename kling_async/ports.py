@@ -5,9 +5,10 @@ A door moves data and decides nothing. Each has a contract suite in the tests th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from kling_async.types.image import ImageSource
     from kling_async.types.outcome import FileFacts, Tally
     from kling_async.types.record import Record
+
+SOURCE: Final = "source"
+"""The journal's note of the one source whose rows, all of them, it holds and nothing else; `enrol` takes it away."""
 
 
 class Clock(Protocol):
@@ -96,6 +100,8 @@ class Journal(Protocol):
 
         A new key is written as it comes. A known one keeps its stage; was it edited, it is replaced where no money
         stands behind it (PLANNED, FAILED), and is a `RequestChanged` in the answer where some does.
+
+        Where anything is written, the note `SOURCE` is taken away: the rows are no more those that it stands for.
         """
         ...
 
@@ -183,6 +189,14 @@ class Journal(Protocol):
 
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows of any stage, with their numbers, in order."""
+        ...
+
+    async def planned(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next PLANNED rows, with their numbers, in order."""
+        ...
+
+    async def census(self) -> Counter[tuple[str, int]]:
+        """Count the PLANNED rows by model and duration."""
         ...
 
     async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
@@ -358,10 +372,10 @@ class Results(Protocol):
         """
         ...
 
-    async def write_failures(self, failures: Iterable[Record]) -> int:
+    async def write_failures(self, failures: AsyncIterable[Sequence[Record]]) -> int:
         """Replace the list of failed and set-aside rows, by a temporary name and a rename; return how many.
 
-        No file stands where the list is empty.
+        They come some at a time, since they may be many. No file stands where the list is empty.
         """
         ...
 

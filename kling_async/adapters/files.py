@@ -26,7 +26,6 @@ from kling_async.adapters.disk import (
     is_temporary,
     make_folder,
     open_regular,
-    remove_temporary,
     sync_folder,
     temporary_name,
     write_all,
@@ -129,8 +128,17 @@ class LocalVideoStore:
         self._threads.close()
 
     def _clean(self) -> int:
-        folders = [Path(folder) for folder, _, _ in os.walk(self._folder)]
-        return sum(remove_temporary(folder, spared=self._live) for folder in folders)
+        removed, waiting = 0, [self._folder]
+        while waiting:
+            with suppress(OSError), os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif entry.name[0] == "." and is_temporary(entry.name) and Path(entry.path) not in self._live:
+                        with suppress(OSError):
+                            os.unlink(entry.path)  # noqa: PTH108 - text, where a million names are looked at
+                            removed += 1
+        return removed
 
 
 class LocalStagedVideo:

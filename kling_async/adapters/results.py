@@ -9,16 +9,26 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from kling_async.adapters.disk import append_all, describe, is_full, make_folder, remove_temporary, write_whole
+from kling_async.adapters.disk import (
+    NEW_FILE,
+    append_all,
+    describe,
+    is_full,
+    make_folder,
+    remove_temporary,
+    sync_folder,
+    temporary_name,
+    write_all,
+    write_whole,
+)
 from kling_async.adapters.result_rows import FailureLines, video_line
 from kling_async.adapters.threads import Threads
 from kling_async.errors import ConfigurationError, DiskFull
@@ -91,17 +101,26 @@ class FolderResults:
         """
         return await self._threads.finish(partial(self._add, done))
 
-    async def write_failures(self, failures: Iterable[Record]) -> int:
+    async def write_failures(self, failures: AsyncIterable[Sequence[Record]]) -> int:
         """Replace the list of failed and set-aside rows, by a temporary name and a rename; return how many.
 
-        No file stands where the list is empty. The list is a manifest: each row is there as it was written, its paths
-        relative to the folder, with its reasons in columns that begin with `_`.
+        They come some at a time, and are written as they come. No file stands where the list is empty. The list is a
+        manifest: each row is there as it was written, its paths relative to the folder, with its reasons in columns
+        that begin with `_`.
 
         Raises:
             DiskFull: There is no room.
             ConfigurationError: The file cannot be written.
         """
-        return await self._threads.finish(partial(self._write_failures, failures))
+        draft = await self._threads.ask(partial(_FailuresDraft, self._folder, self._inputs))
+        try:
+            async for records in failures:
+                if records:
+                    await self._threads.finish(partial(draft.add, records))
+            return await self._threads.finish(draft.commit)
+        finally:
+            if not draft.over:
+                await self._threads.finish(draft.discard)
 
     async def aclose(self) -> None:
         """Let the thread go; no file stays open between calls."""
@@ -142,32 +161,50 @@ class FolderResults:
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._folder).replace(os.sep, "/")
 
-    def _write_failures(self, failures: Iterable[Record]) -> int:
-        path = self._folder / "failures.jsonl"
-        records = iter(failures)
-        first = next(records, None)
-        with _told(path):
-            if first is None:
-                path.unlink(missing_ok=True)
-                return 0
-            make_folder(self._folder)
-            written = _Counted(chain([first], records), FailureLines(self._folder, self._inputs))
-            write_whole(path, written)
-        return written.count
 
+class _FailuresDraft:
+    """The list of failures under a temporary name, used on a thread, until it is whole."""
 
-class _Counted:
-    """Lines of failures, made one by one and counted."""
+    def __init__(self, folder: Path, inputs: Path) -> None:
+        self._path = folder / "failures.jsonl"
+        self._lines = FailureLines(folder, inputs)
+        self._part = self._path.with_name(temporary_name(self._path.name))
+        self._handle: int | None = None
+        self._count = 0
+        self.over = False
 
-    def __init__(self, records: Iterable[Record], lines: FailureLines) -> None:
-        self._records = records
-        self._lines = lines
-        self.count = 0
+    def add(self, records: Sequence[Record]) -> None:
+        lines = [self._lines.line(record) for record in records]
+        with _told(self._path):
+            if self._handle is None:
+                make_folder(self._path.parent)
+                self._handle = os.open(self._part, NEW_FILE, 0o666)
+            write_all(self._handle, lines)
+        self._count += len(lines)
 
-    def __iter__(self) -> Iterator[bytes]:
-        for record in self._records:
-            yield self._lines.line(record)
-            self.count += 1
+    def commit(self) -> int:
+        with _told(self._path):
+            if self._handle is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                os.fsync(self._handle)
+                self._close(self._handle)
+                self._part.replace(self._path)
+                sync_folder(self._path.parent)
+        self.over = True
+        return self._count
+
+    def discard(self) -> None:
+        self.over = True
+        with suppress(OSError):
+            if self._handle is not None:
+                self._close(self._handle)
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    def _close(self, handle: int) -> None:
+        self._handle = None
+        os.close(handle)
 
 
 @frozen

@@ -7,29 +7,29 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import evolve
-
 from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
 from kling_async.adapters.migrate import check_schema, migrate
 from kling_async.adapters.pointer import check_place, claim, point
-from kling_async.adapters.sqlite_rows import enrolment_of, record_of, state_of
-from kling_async.errors import JournalError, KlingError, RequestChanged
+from kling_async.adapters.sqlite_enrolment import enrol
+from kling_async.adapters.sqlite_rows import record_of, state_of
+from kling_async.errors import JournalError, KlingError
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
-from kling_async.rules.lifecycle import PAID_FOR
-from kling_async.rules.naming import collision_key, distinct_stem
 from kling_async.types.outcome import Tally
 from kling_async.types.record import Record, Stage
 
 _PACKAGE: Final = "kling_async.adapters"
 _FOLDER: Final = "folder"
 """The note that names the journal's folder."""
+_CENSUS: Final = 50_000
+"""Rows that are counted in one go; others may read between two."""
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -108,38 +108,7 @@ class SqliteJournal:
 
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
-        return list(
-            await self._commits.do(lambda connection: [self._enrol_one(connection, record) for record in planned])
-        )
-
-    def _enrol_one(self, connection: sqlite3.Connection, record: Record) -> Record | KlingError:
-        values = enrolment_of(record)
-        try:
-            fresh = connection.execute(self._sql["insert"], values).rowcount
-        except sqlite3.IntegrityError:
-            # Another key's name differs in case alone: this one gets its digest.
-            stem = distinct_stem(record.key)
-            values |= {"name": f"{stem}.mp4", "name_fold": collision_key(stem)}
-            fresh = connection.execute(self._sql["insert"], values).rowcount
-        if fresh and values["name"] == record.name:
-            return record
-        row = connection.execute(self._sql["get"], (record.key,)).fetchone()
-        known = record_of(row)
-        if known.written == record.written:
-            # What is carried, and where paths start from, are the caller's to change: nothing is bought by them.
-            if row["request"] != values["request"]:
-                connection.execute(self._sql["renew"], values)
-                known = evolve(known, request=record.request)
-            return known
-        if known.stage in PAID_FOR:
-            return RequestChanged(
-                f"row {record.key!r} was edited after money stood behind it (it is {known.stage}): "
-                "restore the row, or give the new one another key",
-                key=record.key,
-                generation_id=known.generation_id,
-            )
-        connection.execute(self._sql["replace"], values)
-        return record_of(connection.execute(self._sql["get"], (record.key,)).fetchone())
+        return await self._commits.do(lambda connection: enrol(connection, self._sql, planned))
 
     async def save(self, record: Record) -> None:
         """Write a record's new state."""
@@ -226,6 +195,19 @@ class SqliteJournal:
     async def rows(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows of any stage."""
         return [(row["seq"], record_of(row)) for row in await self._read("rows", after, limit)]
+
+    async def planned(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
+        """Return the next PLANNED rows."""
+        return [(row["seq"], record_of(row)) for row in await self._read("planned", after, limit)]
+
+    async def census(self) -> Counter[tuple[str, int]]:
+        """Count the PLANNED rows by model and duration."""
+        found, after, last = Counter[tuple[str, int]](), 0, (await self.tally()).rows
+        while after < last:
+            for row in await self._read("census", after, after + _CENSUS):
+                found[row["model"], row["duration"]] += row["rows"]
+            after += _CENSUS
+        return found
 
     async def done_since(self, order: int, *, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that became DONE, in the order of their ends."""

@@ -73,6 +73,13 @@ WHERE stage <> 'done' AND (stage <> 'planned' OR attempt > 0 OR trouble_kind IS 
 -- name: rows
 SELECT * FROM row WHERE seq > ? ORDER BY seq LIMIT ?
 
+-- name: planned
+SELECT * FROM row WHERE stage = 'planned' AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: census
+SELECT json_extract(request, '$.model') AS model, json_extract(request, '$.duration') AS duration, count(*) AS rows
+FROM row WHERE stage = 'planned' AND seq > ? AND seq <= ? GROUP BY 1, 2
+
 -- name: done_since
 SELECT * FROM row WHERE done_order > ? ORDER BY done_order LIMIT ?
 
@@ -87,6 +94,9 @@ SELECT coalesce(sum(sunk), 0) + coalesce(sum(credits) FILTER (WHERE stage <> 'fa
 
 -- name: read_note
 SELECT value FROM note WHERE name = ?
+
+-- name: forget_note
+DELETE FROM note WHERE name = ?
 
 -- name: write_note
 INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value

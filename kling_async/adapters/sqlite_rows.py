@@ -14,7 +14,9 @@ from attrs import asdict
 from kling_async.rules.identity import from_document, to_document
 from kling_async.rules.naming import collision_key
 from kling_async.types.record import Record, Stage, Standing, Trouble
+from kling_async.types.request import ImageToVideo
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _STATE: Final = (
     "key",
     "written",
@@ -39,7 +41,7 @@ def enrolment_of(record: Record) -> dict[str, Any]:
         "key": record.key,
         "name": record.name,
         "name_fold": collision_key(record.name.removesuffix(".mp4")),
-        "request": json.dumps(to_document(record.request), separators=(",", ":")),
+        "request": _ENCODER.encode(to_document(record.request)),
         "written": record.written,
         "stage": str(record.stage),
     }
@@ -58,11 +60,16 @@ def state_of(record: Record) -> dict[str, Any]:
     }
 
 
-def record_of(row: sqlite3.Row) -> Record:
-    """Return the record that a row of the table is."""
+def record_of(row: sqlite3.Row, request: ImageToVideo | None = None) -> Record:
+    """Return the record that a row of the table is.
+
+    Args:
+        row: The row.
+        request: What is asked for, where the caller has it; read from the row if not given.
+    """
     return Record(
         name=row["name"],
-        request=from_document(json.loads(row["request"])),
+        request=from_document(json.loads(row["request"])) if request is None else request,
         stage=Stage(row["stage"]),
         former=tuple(json.loads(row["former"])),
         fallback=_standing_of(json.loads(row["fallback"])) if row["fallback"] else None,

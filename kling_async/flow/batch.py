@@ -17,13 +17,13 @@ from typing import Final, Self
 import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
-from attrs import evolve
 
 from kling_async.errors import ConfigurationError, KlingError
 from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Instruction, Scribe, Start
-from kling_async.flow.enrolment import planned_record
+from kling_async.flow.enrolment import Enrolment
 from kling_async.flow.latecomers import Latecomers
+from kling_async.flow.remaining import Remaining, feed_remaining, foresee
 from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
 from kling_async.flow.rows import Rows
 from kling_async.flow.secretary import Secretary
@@ -89,6 +89,8 @@ class Batch:
         scribe = Scribe(self._crew.journal, self._crew.clock, self._observers)
         self._buyer = Buyer(self._crew, scribe, journal_id=start.journal_id, key_digest=start.key_digest)
         self._scribe = scribe
+        self.enrolment = Enrolment(self._crew.journal, self._crew.service.images)
+        """Takes rows into the journal; it is there once the batch is open."""
         self._walker = Walker(self._crew, scribe, self._buyer)
         return self
 
@@ -135,6 +137,11 @@ class Batch:
         resubmit = self._crew.settings.uncertain.on_uncertain == "resubmit"
         return await choose(self._crew.journal, retry, resubmit=resubmit)
 
+    async def foresee(self) -> Choice:
+        """Tell what running the `Remaining` rows would do; nothing is done yet."""
+        resubmit = self._crew.settings.uncertain.on_uncertain == "resubmit"
+        return await foresee(self._crew.journal, resubmit=resubmit)
+
     async def price(self, model: str, duration: int) -> float | None:
         """Return what one video of a model costs in USD; None where nobody told."""
         await self._crew.purse.learn(model)
@@ -146,17 +153,11 @@ class Batch:
 
         An edited row that money stands behind is a `RequestChanged` in the answer; nothing is bought for it.
         """
-        images = self._crew.service.images
-        planned = [await planned_record(request, images) for request in requests]
-        known = await self._crew.journal.enrol(planned)
-        return [
-            evolve(record, request=request) if isinstance(record, Record) else record
-            for record, request in zip(known, requests, strict=True)
-        ]
+        return await self.enrolment.enter(requests)
 
     @asynccontextmanager
     async def stream(
-        self, requests: Requests | Retry, *, retry_failed: bool = False
+        self, requests: Requests | Retry | Remaining, *, retry_failed: bool = False
     ) -> AsyncIterator[AsyncIterator[Outcome]]:
         """Run requests, and give their outcomes as they finish; leaving the block stops cleanly.
 
@@ -165,7 +166,7 @@ class Batch:
         Args:
             requests: Any iterable or async iterable; it is read as slots free up. Or a `Retry`: the journal's own
                 rows again, as it says; of those that money stands behind, the ones that it does not choose and that
-                were set aside are left alone.
+                were set aside are left alone. Or `Remaining`: all of its rows that nothing was bought for.
             retry_failed: Whether rows among the requests that failed in an earlier run are tried again.
 
         Raises:
@@ -198,7 +199,7 @@ class Batch:
             finally:
                 self._streaming = False
 
-    async def run(self, requests: Requests | Retry, *, retry_failed: bool = False) -> BatchReport:
+    async def run(self, requests: Requests | Retry | Remaining, *, retry_failed: bool = False) -> BatchReport:
         """Run requests to the end.
 
         Returns:
@@ -257,7 +258,7 @@ class Batch:
         )
 
     async def _serve(
-        self, requests: Requests | Retry, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool
+        self, requests: Requests | Retry | Remaining, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool
     ) -> None:
         self._crew.gate.begin()
         self._crew.flight.clear()
@@ -271,6 +272,9 @@ class Batch:
                     if isinstance(requests, Retry):
                         await take_up(self._crew, rows, group, requests)
                         await rows.until_closed(partial(feed, self._crew, rows, group, requests))
+                    elif isinstance(requests, Remaining):
+                        await take_up(self._crew, rows, group)
+                        await rows.until_closed(partial(feed_remaining, self._crew, rows, group))
                     else:
                         await take_up(self._crew, rows, group)
                         await rows.until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))

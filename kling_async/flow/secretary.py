@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 from kling_async.errors import KlingError
@@ -87,13 +88,14 @@ class Secretary:
             await self._journal.note(_POSITION, position)
 
     async def _write_failures(self) -> None:
-        failures = []
+        await self._results.write_failures(self._failures())
+
+    async def _failures(self) -> AsyncIterator[list[Record]]:
         for read in (self._journal.again, self._journal.unfinished):
             after = 0
             while page := await read(after=after, limit=_PAGE):
                 after = page[-1][0]
-                failures += [record for _, record in page if _has_no_video(record)]
-        await self._results.write_failures(failures)
+                yield [record for _, record in page if _has_no_video(record)]
 
 
 def _has_no_video(record: Record) -> bool:

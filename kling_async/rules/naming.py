@@ -21,6 +21,9 @@ from typing import Final
 LONGEST_STEM: Final = 168
 """Bytes of UTF-8. With `.mp4` and 28 bytes for a temporary suffix a name has 200; common file systems allow 255."""
 
+SPLIT_ABOVE: Final = 10_000
+"""Rows above which the videos of a job are split into folders: more files in one are slow to list, and to open."""
+
 DIGEST_DIGITS: Final = 16
 """Hex digits of the digest. With 8, a million long keys that begin alike would be expected to collide 116 times."""
 
@@ -29,6 +32,8 @@ _LETTERS: Final = frozenset("LMN")
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_PLAIN: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+"""Nearly all keys, told at once: what it does not take is looked at letter by letter."""
 _KEPT_BY_WINDOWS: Final = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³]) *(?:\.|$)", re.IGNORECASE)
 
 
@@ -41,6 +46,8 @@ def file_stem(key: str) -> str:
     Returns:
         The key itself where it is plain; else `distinct_stem(key)`. Other keys get other names.
     """
+    if _PLAIN.fullmatch(key) and not _KEPT_BY_WINDOWS.match(key):
+        return key
     return key if _make_safe(key, LONGEST_STEM) == key else distinct_stem(key)
 
 
@@ -57,6 +64,24 @@ def distinct_stem(key: str) -> str:
     """
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_DIGITS]
     return f"{_make_safe(key, LONGEST_STEM - 1 - DIGEST_DIGITS)}~{digest}"
+
+
+def place_of(key: str, *, folders: bool) -> str:
+    """Return where the video of a row lies, relative to the folder of videos.
+
+    Args:
+        key: The row's key.
+        folders: Whether the videos are split into 256 folders, by a digest of the key: `ab/KEY.mp4`.
+    """
+    if not folders:
+        return f"{file_stem(key)}.mp4"
+    return f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:2]}/{file_stem(key)}.mp4"
+
+
+def distinct_place(place: str, key: str) -> str:
+    """Return where the video of a row lies whose place is another row's on some file system: in the same folder."""
+    folder, slash, _ = place.rpartition("/")
+    return f"{folder}{slash}{distinct_stem(key)}.mp4"
 
 
 def collision_key(stem: str) -> str:

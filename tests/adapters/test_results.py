@@ -7,7 +7,8 @@ import importlib
 import json
 import os
 import resource
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from kling_async.adapters.result_rows import video_line
 from kling_async.adapters.results import FolderResults
 from kling_async.errors import ConfigurationError, DiskFull
 from kling_async.rules.identity import written_digest
-from kling_async.rules.naming import file_stem
+from kling_async.rules.naming import file_stem, place_of
 from kling_async.simulator.clips import read_template
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.record import Record, Stage, Trouble
@@ -206,7 +207,7 @@ class TestMetadata:
         """No file stands while it would be empty."""
         await results.resume(None)
         await results.add([])
-        await results.write_failures([])
+        await results.write_failures(few([]))
 
         assert names(out) == []
 
@@ -379,7 +380,7 @@ class TestFailures:
     ) -> None:
         """Same digest, same key, same carried data, and the same files: nobody edited it."""
         request = given_requests(tmp_path / "data")[name]
-        await results.write_failures([failed(request)])
+        await results.write_failures(few([failed(request)]))
 
         (row,) = read_manifest(out / "failures.jsonl")
         assert row.errors == ()
@@ -392,7 +393,7 @@ class TestFailures:
         """By the digest of their bytes, and they are found, from any other folder too."""
         images = LocalImages(out / ".kling" / "inputs")
         kept = await images.keep(ImageSource.of(PNG))
-        await results.write_failures([failed(ImageToVideo(kept))])
+        await results.write_failures(few([failed(ImageToVideo(kept))]))
         (row,) = read_manifest(out / "failures.jsonl")
         elsewhere = LocalImages(tmp_path / "elsewhere")
 
@@ -407,7 +408,7 @@ class TestFailures:
         store(tmp_path / "deep" / "disk" / "x", b"")
         link(out, tmp_path / "deep" / "disk")
         store(tmp_path / "data" / "a.png", PNG)
-        await results.write_failures([failed(ImageToVideo(ImageSource.of("a.png", base=str(tmp_path / "data"))))])
+        await results.write_failures(few([failed(ImageToVideo(ImageSource.of("a.png", base=str(tmp_path / "data"))))]))
 
         (line,) = lines(out / "failures.jsonl")
         assert line["image"] == "../../data/a.png"
@@ -416,7 +417,7 @@ class TestFailures:
     async def test_reasons_stand_beside_the_row(self, results: FolderResults, out: Path) -> None:
         """In columns that a manifest leaves out."""
         record = failed(ImageToVideo(URL, "go", carry={"scene": "7"}), stage=Stage.SUBMITTED)
-        await results.write_failures([evolve(record, generation_id="g", client_request_id="ka1.x")])
+        await results.write_failures(few([evolve(record, generation_id="g", client_request_id="ka1.x")]))
 
         (line,) = lines(out / "failures.jsonl")
         assert line == {
@@ -436,10 +437,10 @@ class TestFailures:
     async def test_the_list_is_replaced(self, results: FolderResults, out: Path) -> None:
         """It tells how many there are, and goes when there are none; nothing stays beside it."""
         request = ImageToVideo(URL)
-        counts = [await results.write_failures(failed(request, str(number)) for number in range(3))]
-        counts.append(await results.write_failures([failed(request, "x")]))
+        counts = [await results.write_failures(few(failed(request, str(number)) for number in range(3)))]
+        counts.append(await results.write_failures(few([failed(request, "x")])))
         found = [line["key"] for line in lines(out / "failures.jsonl")], names(out)
-        counts.append(await results.write_failures([]))
+        counts.append(await results.write_failures(few([])))
 
         assert counts == [3, 1, 0]
         assert found == (["x"], ["failures.jsonl"])
@@ -451,28 +452,29 @@ class TestFailures:
         """The old one or the new one."""
 
         async def scenario() -> None:
-            await results.write_failures([failed(ImageToVideo(URL), str(number)) for number in range(100)])
+            await results.write_failures(few([failed(ImageToVideo(URL), str(number)) for number in range(100)]))
 
         async def check() -> None:
             await results.resume(None)
             assert names(out) == ["failures.jsonl"]
             assert len(lines(out / "failures.jsonl")) in {1, 100}
 
-        await results.write_failures([failed(ImageToVideo(URL))])
+        await results.write_failures(few([failed(ImageToVideo(URL))]))
         await cancel_everywhere(scenario, check)
 
     async def test_an_error_while_listing_leaves_the_old_list(self, results: FolderResults, out: Path) -> None:
         """The journal may break off."""
 
-        def broken() -> Any:
-            yield failed(ImageToVideo(URL), "a")
+        async def broken() -> Any:
+            yield [failed(ImageToVideo(URL), "a")]
             raise ZeroDivisionError
 
-        await results.write_failures([failed(ImageToVideo(URL), "old")])
+        await results.write_failures(few([failed(ImageToVideo(URL), "old")]))
         with pytest.raises(ZeroDivisionError):
             await results.write_failures(broken())
 
         assert [line["key"] for line in lines(out / "failures.jsonl")] == ["old"]
+        assert names(out) == ["failures.jsonl"]
         assert names(out) == ["failures.jsonl"]
 
 
@@ -502,7 +504,7 @@ async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, work: str
     results = FolderResults(tmp_path / "out")
 
     with pytest.raises(ConfigurationError, match=r"jsonl cannot be written .*: mend that and run again"):
-        await (results.write_failures([failed(ImageToVideo(URL))]) if work == "failures" else results.resume(None))
+        await (results.write_failures(few([failed(ImageToVideo(URL))])) if work == "failures" else results.resume(None))
     await results.aclose()
 
 
@@ -546,15 +548,23 @@ CARRY: list[Mapping[str, object]] = [
 ]
 
 
+async def few(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
+    """Hand records over a few at a time, as the journal's pages come."""
+    rest = iter(records)
+    while some := list(islice(rest, 40)):
+        yield some
+
+
 @pytest.fixture
 async def finished(results: FolderResults, out: Path) -> Path:
     """Return a folder with four videos, and what else lies in such a folder."""
     await results.resume(None)
     for number, (key, carry) in enumerate(zip(KEYS, CARRY, strict=True), 1):
-        record = done(key, ImageToVideo(URL, "go" if number > 1 else None, key=key, carry=carry))
+        place = place_of(key, folders=number % 2 == 0)  # some rows came before the job was a large one
+        record = done(key, ImageToVideo(URL, "go" if number > 1 else None, key=key, carry=carry), name=place)
         store(out / "videos" / record.name, CLIP.stamped(key))
         await results.add([(number, record, out / "videos" / record.name)])
-    await results.write_failures([failed(ImageToVideo(URL))])
+    await results.write_failures(few([failed(ImageToVideo(URL))]))
     store(out / "videos" / ".x.mp4.1.0123456789abcdef.part", b"unfinished")
     store(out / ".kling" / "journal.db", b"")
     return out

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import BudgetExceeded, InvalidRequest, JournalError, KlingError, RequestChanged
-from kling_async.ports import Journal
+from kling_async.ports import SOURCE, Journal
 from kling_async.rules.identity import written_digest
 from kling_async.rules.lifecycle import PAID_FOR, TRANSITIONS, advance
 from kling_async.rules.naming import collision_key, distinct_stem, file_stem
@@ -761,7 +761,7 @@ EVENTS = st.one_of(
 )
 
 
-NOTES = ("n", "m")
+NOTES = ("n", SOURCE)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 WISHES = st.one_of(
     st.tuples(st.just("enrol"), st.lists(st.tuples(KEYS, PROMPTS), max_size=3)),
@@ -897,12 +897,15 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def they_say_the_same(self) -> None:
-        for name in ("rows", "failed", "unfinished", "again"):
+        for name in ("rows", "failed", "unfinished", "again", "planned"):
             assert self._both(name, after=1, limit=3) is not None
         rows = [record for _, record in self._both("rows", after=0, limit=100)]
         done = self._both("done_since", 0, limit=100)
         assert sorted(record.key for _, record in done) == sorted(row.key for row in rows if row.stage is Stage.DONE)
         assert self._both("tally") == counted(rows)
+        planned_rows = [row.request for row in rows if row.stage is Stage.PLANNED]
+        assert self._both("census") == Counter((one.model, one.duration) for one in planned_rows)
+        self._both("note", SOURCE)
         ids = [row.generation_id for row in rows if row.generation_id is not None]
         assert len(ids) == len(set(ids))
 
@@ -1034,7 +1037,7 @@ def test_any_history_leaves_both_alike_and_loses_nothing_acknowledged() -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=30,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
