@@ -5,7 +5,7 @@ again stands in one table, `kling_async.rules.retry`.
 
     KlingError                      .generation_id, .request_id
     ├─ ConfigurationError           a setting, a flag or the folder is wrong
-    │  └─ ManifestError             a row of the manifest is wrong: .line, .field
+    │  └─ ManifestError             a row of the manifest is wrong: .line, .field, .file
     ├─ TransportError
     │  ├─ NotSent                   surely not received: may be sent again
     │  └─ AnswerLost                may have been received: a paid call becomes uncertain
@@ -93,18 +93,20 @@ class ManifestError(ConfigurationError):
 
     Args:
         message: What is wrong.
-        line: The line in the file, from 1; None where the file as a whole is wrong.
+        line: The line in the file, from 1; None where the file as a whole is wrong, or the manifest is a folder.
         field: The column.
+        file: The file in the folder, where the manifest is one; else empty.
     """
 
-    def __init__(self, message: str, *, line: int | None = None, field: str = "") -> None:
+    def __init__(self, message: str, *, line: int | None = None, field: str = "", file: str = "") -> None:
         super().__init__(message)
         self.line = line
         self.field = field
+        self.file = file
 
     def __str__(self) -> str:
         """`line 7, duration: must be 5 or 10`."""
-        where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
+        where = ", ".join(part for part in (f"line {self.line}" if self.line else self.file, self.field) if part)
         return f"{where}: {self.message}" if where else self.message
 
 

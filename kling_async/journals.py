@@ -16,8 +16,9 @@ from attrs import asdict, frozen
 from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.pointer import known_place
 from kling_async.adapters.sqlite import SqliteJournal
-from kling_async.errors import ConfigurationError
+from kling_async.errors import ConfigurationError, KlingError
 from kling_async.flow.experience import STATISTICS
+from kling_async.ports import SOURCE
 from kling_async.types.outcome import Tally, usd
 from kling_async.types.statistics import AdmissionStatistics, DownloadStatistics, PollStatistics, Statistics
 
@@ -99,6 +100,25 @@ class JobStatus:
             "seconds_left": self.seconds_left,
             "statistics": self.figures,
         }
+
+
+async def read_source(folder: Path, journal: Path | None = None) -> str | None:
+    """Return the one source whose rows a folder's journal holds, as `Enrolment.source` does, without taking the folder.
+
+    None where there is no journal, too, or it cannot be read: what is wrong is told when a run takes the folder.
+    """
+    try:
+        place = await asyncio.get_running_loop().run_in_executor(None, find_journal, folder, journal)
+        book = SqliteJournal(place, lock=False, read_only=True)
+        await book.open()
+    except KlingError:
+        return None
+    try:
+        return await book.note(SOURCE)
+    except KlingError:
+        return None
+    finally:
+        await book.aclose()
 
 
 async def read_status(folder: Path, journal: Path | None = None) -> JobStatus:

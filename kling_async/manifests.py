@@ -1,26 +1,39 @@
 """A manifest on its way into a batch: checked before the first cent, then read lazily, in a thread of its own.
 
+It is a file, a folder of images, or what comes by standard input. One that was taken in as it stands is known again
+by its digest, and need not be read a second time.
+
 Reading is `kling_async.adapters.manifest`; here is what a run needs of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import hashlib
+import json
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import define, evolve, field
 
 from kling_async.adapters.disk import describe, make_folder, write_whole
-from kling_async.adapters.manifest import DuplicateKeys, Row, check_files, read_manifest
+from kling_async.adapters.manifest import check_files, read_manifest
+from kling_async.adapters.manifest_folder import folder_digest
+from kling_async.adapters.manifest_rows import Row
+from kling_async.adapters.pipe import STDIN, Pipe, folder_of
+from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import InvalidRequest, ManifestError
 from kling_async.rules.identity import samples_of
 from kling_async.rules.limits import check_fields
 from kling_async.types.request import ImageToVideo
+
+T = TypeVar("T")
 
 SHOWN_ERRORS: Final = 50
 """Errors of a manifest that are kept to be shown; the others are counted."""
@@ -30,6 +43,9 @@ FAILURES: Final = "failures.jsonl"
 
 SPOOL: Final = Path(".kling", FAILURES)
 """The copy of a folder's own list of failures that a run of it reads: the list itself is written anew meanwhile."""
+
+_READING: Final = 1
+"""Changes when the same manifest is read into other requests."""
 
 _CHUNK: Final = 500
 """Rows that are read in one thread hop."""
@@ -42,6 +58,8 @@ _PIECE: Final = 1024 * 1024
 class ManifestCheck:
     """What is known of a manifest before anything is paid."""
 
+    rows: int = 0
+    """Rows that can be read, each once; samples each for itself."""
     duplicates: int = 0
     """Rows that stand there more than once."""
     errors: list[ManifestError] = field(factory=list)
@@ -54,35 +72,85 @@ class ManifestCheck:
         self.error_count += len(errors)
         self.errors.extend(errors[: SHOWN_ERRORS - len(self.errors)])
 
+    def note_repeated(self, found: Repeated) -> None:
+        """Take note of what stands twice; of all errors the first ones stay."""
+        self.duplicates = len(found.same)
+        self.error_count += found.clashes
+        self.errors = sorted([*self.errors, *found.errors], key=lambda error: error.line or 0)[:SHOWN_ERRORS]
+
 
 class Manifest:
-    """A manifest file.
+    """A manifest.
 
     Args:
-        path: CSV, TSV or JSONL.
+        path: CSV, TSV or JSONL; a folder of images; or `-`, standard input.
         image_checks: Whether the model's own rules on a row's fields are checked, too.
         samples: How many videos are made of each row; None: one, under the row's own key.
+        first: How many of its rows are taken in, from the first on; None: all. They are all checked.
     """
 
-    def __init__(self, path: Path, *, image_checks: bool = True, samples: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, image_checks: bool = True, samples: int | None = None, first: int | None = None
+    ) -> None:
         self.path = path
-        """The file that is read."""
-        self._base = path.absolute().parent
+        """What is read."""
+        self.title = "standard input" if path == STDIN else str(path)
+        """What it is called."""
+        self._base = Path.cwd() if path == STDIN else path.absolute().parent
         if path.parts[-2:] == SPOOL.parts:
             self._base = self._base.parent
         self._samples = samples
+        self._first = first
         self._image_checks = image_checks
+        self._repeated = array("Q")
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kling-manifest")
+        self._pipe: Pipe | None = None
 
     @property
     def is_failures(self) -> bool:
         """Whether this is a run's own list of failures, whose rows are to be tried again."""
         return self.path.name == FAILURES
 
-    async def spool(self, out: Path) -> Path | None:
-        """Read from a copy from now on, if this is the list that a run into the folder writes anew; return the copy.
+    async def open(self) -> None:
+        """Read standard input to its end, if it is the manifest; what was kept of one knows its folder.
 
-        Nothing that its owner wrote into it is lost before it was read, and the copy, given as a manifest, goes on.
+        Raises:
+            ManifestError: There is nothing to read from, or it cannot be spooled.
+        """
+        if self.path == STDIN:
+            self._pipe = Pipe(self._threads)
+            self.path = await self._pipe.read()
+        else:
+            folder = await self._do(lambda: folder_of(self.path))
+            if folder is not None:
+                self._base = folder
+
+    async def mark(self) -> str | None:
+        """Return what tells this manifest, as it stands and is to be run, from any other; None for a list of failures.
+
+        Raises:
+            ManifestError: It cannot be read.
+        """
+        return None if self.is_failures else await self._do(self._mark)
+
+    def _mark(self) -> str:
+        try:
+            if self.path.is_dir():
+                content = folder_digest(self.path)
+            else:
+                with self.path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ManifestError(f"{self.title} cannot be read: {describe(error)}") from error
+        ending = "" if self._pipe is not None else self.path.suffix.lower()
+        known = [_READING, content, ending, str(self._base), self._samples, self._first, self._image_checks]
+        return hashlib.sha256(json.dumps(known).encode(errors="surrogatepass")).hexdigest()
+
+    async def spool(self, out: Path) -> Path | None:
+        """Read from a copy in a folder from now on, where what is read now will not last; return the copy.
+
+        That is standard input, and the list that a run into the folder writes anew. Nothing that its owner wrote into
+        it is lost before it was read, and the copy, given as a manifest, goes on.
 
         Args:
             out: The folder of the run, which holds it by now.
@@ -90,11 +158,14 @@ class Manifest:
         Raises:
             ManifestError: It cannot be copied.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._spool, out)
+        return await self._do(partial(self._spool, out))
 
     def _spool(self, out: Path) -> Path | None:
         place = out / SPOOL
         try:
+            if self._pipe is not None:
+                self.path = self._pipe.keep(place.parent)
+                return self.path
             if self.path.resolve() != (out / FAILURES).resolve():
                 return None
             make_folder(place.parent, mode=0o700)
@@ -107,23 +178,25 @@ class Manifest:
 
     async def check(self) -> ManifestCheck:
         """Read every row, and look at the beginning of every image."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._check)
+        return await self._do(self._check)
 
     def _check(self) -> ManifestCheck:
-        result, keys = ManifestCheck(), DuplicateKeys()
-        for row in read_manifest(self.path, base=self._base):
-            errors = row.errors or self._faults(row)
-            result.note(errors)
-            for sample in self._expand(row):
-                clash = keys.seen(sample)
-                result.note((clash,) if clash is not None else sample.errors if sample is not row else ())
-        result.duplicates = keys.duplicates
+        result = ManifestCheck()
+        with closing(Repeats()) as repeats:
+            for row in read_manifest(self.path, base=self._base, title=self.title):
+                result.note(row.errors or self._faults(row))
+                for sample in self._expand(row):
+                    repeats.note(sample)
+                    result.note(sample.errors if sample is not row else ())
+            found = repeats.find(shown=SHOWN_ERRORS)
+            result.rows = repeats.count - len(found.same)
+        result.note_repeated(found)
+        self._repeated = found.same
         return result
 
     def _faults(self, row: Row) -> tuple[ManifestError, ...]:
         broken = check_fields(row.request) if self._image_checks and row.request is not None else []
-        faults = [ManifestError(issue.message, line=row.line, field=issue.field) for issue in broken]
-        return (*faults, *check_files(row))
+        return (*(row.fault(issue.message, issue.field) for issue in broken), *check_files(row))
 
     def _expand(self, row: Row) -> Iterator[Row]:
         """Yield a row, or its samples one by one."""
@@ -134,22 +207,34 @@ class Manifest:
             for request in samples_of(row.request, self._samples):
                 yield evolve(row, request=request)
         except InvalidRequest as error:
-            faults = [ManifestError(issue.message, line=row.line, field=issue.field) for issue in error.issues]
-            yield Row(row.line, None, tuple(faults))
+            faults = [row.fault(issue.message, issue.field) for issue in error.issues]
+            yield Row(row.line, None, tuple(faults), row.file)
 
     async def chunks(self) -> AsyncIterator[list[ImageToVideo]]:
         """Yield the requests, some at a time, in the order of the file; the samples of a row behind each other.
 
+        Rows that `check` found to stand twice come once.
+
         Raises:
             ManifestError: A row is wrong; `check` tells all of them at once.
         """
-        loop = asyncio.get_running_loop()
-        rows = (sample for row in read_manifest(self.path, base=self._base) for sample in self._expand(row))
-        while chunk := await loop.run_in_executor(self._threads, lambda: list(islice(rows, _CHUNK))):
+        rows = self._rows()
+        while chunk := await self._do(lambda: list(islice(rows, _CHUNK))):
             for row in chunk:
                 if row.errors:
                     raise row.errors[0]
             yield [row.request for row in chunk if row.request is not None]
+
+    def _rows(self) -> Iterator[Row]:
+        repeated = iter(self._repeated)
+        next_repeated, number = next(repeated, -1), 0
+        for row in islice(read_manifest(self.path, base=self._base, title=self.title), self._first):
+            for sample in self._expand(row):
+                if number == next_repeated:
+                    next_repeated = next(repeated, -1)
+                else:
+                    yield sample
+                number += 1
 
     async def requests(self) -> AsyncIterator[ImageToVideo]:
         """Yield the requests one by one."""
@@ -158,5 +243,10 @@ class Manifest:
                 yield request
 
     def close(self) -> None:
-        """Let the thread go."""
+        """Let the thread go, and what was spooled."""
+        if self._pipe is not None:
+            self._threads.submit(self._pipe.close)
         self._threads.shutdown(wait=False)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

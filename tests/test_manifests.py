@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def written(folder: Path, *rows: dict[str, object], name: str = "shots.jsonl") -
     path = folder / name
     path.write_text("".join(json.dumps({"image": URL, **row}) + "\n" for row in rows))
     return path
+
+
+async def few(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
+    """Hand records over a few at a time, as the journal's pages come."""
+    rest = iter(records)
+    while some := list(islice(rest, 40)):
+        yield some
 
 
 async def check(path: Path, samples: int | None = None) -> ManifestCheck:
@@ -114,8 +122,10 @@ async def test_a_list_of_failures_leads_to_the_same_rows(tmp_path: Path, samples
     results = FolderResults(tmp_path / "out")
     (tmp_path / "out").mkdir()
     await results.write_failures(
-        Record(request.key or "", "x.mp4", request, "w", Stage.FAILED, trouble=Trouble("GenerationFailed", "no"))
-        for request in before
+        few(
+            Record(request.key or "", "x.mp4", request, "w", Stage.FAILED, trouble=Trouble("GenerationFailed", "no"))
+            for request in before
+        )
     )
     await results.aclose()
     after = [request async for request in requests(tmp_path / "out/failures.jsonl", samples)]

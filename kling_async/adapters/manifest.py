@@ -1,4 +1,4 @@
-"""A manifest (CSV, TSV, JSONL) -> requests, lazily: one row in memory at a time.
+"""A manifest (CSV, TSV, JSONL, or a folder) -> requests, lazily: one row in memory at a time.
 
 Everything here blocks: it is read on a thread of its caller's. A row's faults are told all at once, by line and
 column, and the next row is read. This room must never guess: what cannot be read for sure is an error, since every
@@ -8,7 +8,6 @@ row costs money.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -16,16 +15,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, TextIO
 
-from attrs import frozen
-
 from kling_async.adapters.columns import Columns, read_columns
 from kling_async.adapters.disk import describe, open_regular
-from kling_async.adapters.manifest_rows import is_not_utf8, parse_json, read_row
+from kling_async.adapters.manifest_folder import read_folder
+from kling_async.adapters.manifest_rows import Row, is_not_utf8, parse_json, read_row
 from kling_async.errors import InvalidRequest, Issue, ManifestError
-from kling_async.rules.identity import default_key, written_digest
 from kling_async.rules.images import SNIFF_BYTES, sniff
 from kling_async.types.image import ImageKind, ImageSource
-from kling_async.types.request import ImageToVideo
 
 LONGEST_LINE: Final = 256 * 1024 * 1024
 """Characters: a JSON object with eight images of 10 MB as data URIs has half of them."""
@@ -44,20 +40,8 @@ _NOT_UTF8: Final = "holds bytes that are not UTF-8: save the manifest as UTF-8"
 _ENOUGH_SHAPES: Final = 64
 
 
-@frozen
-class Row:
-    """One row: its request, or everything that is wrong with it."""
-
-    line: int
-    """The line of the file where it begins, from 1."""
-    request: ImageToVideo | None
-    """What it asks for; None where something is wrong."""
-    errors: tuple[ManifestError, ...] = ()
-    """What is wrong, each with its line and column."""
-
-
-def read_manifest(path: Path, *, base: Path | None = None) -> Iterator[Row]:
-    """Read a manifest row by row. The ending tells its kind, and without one its first character.
+def read_manifest(path: Path, *, base: Path | None = None, title: str = "") -> Iterator[Row]:
+    """Read a manifest row by row. The ending tells its kind, and without one its first character; or it is a folder.
 
     Paths in it are relative to its folder. Empty cells are absent; columns that are no field are carried; those that
     begin with `_` are left out. What is wrong with a CSV's header comes as a row without a request.
@@ -65,75 +49,50 @@ def read_manifest(path: Path, *, base: Path | None = None) -> Iterator[Row]:
     Args:
         path: The file.
         base: Another folder than its own that paths in it are relative to.
+        title: What it is called in an error; its path if not given.
 
     Raises:
         ManifestError: The file cannot be read at all, or holds no row.
     """
-    folder = str(path.absolute().parent if base is None else base)
-    empty = True
+    folder, title, empty = str(path.absolute().parent if base is None else base), title or str(path), True
     try:
-        with path.open("rb") as file:
-            jsonl = _is_jsonl(path, _peek(file, path))
-            with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", "\n" if jsonl else "") as text:
-                delimiter = "\t" if path.suffix.lower() == ".tsv" else None
-                lines = _lines(text)
-                for row in _read_objects(lines, folder) if jsonl else _read_table(lines, delimiter, folder):
-                    empty = False
-                    yield row
+        for row in _read(path, folder, title):
+            empty = False
+            yield row
     except OSError as error:
-        raise ManifestError(f"{path} cannot be read: {describe(error)}") from error
+        raise ManifestError(f"{title} cannot be read: {describe(error)}") from error
     if empty:
-        raise ManifestError(f"{path} holds no rows")
+        raise ManifestError(f"{title} holds no rows, or no images if it is a folder")
+
+
+def _read(path: Path, folder: str, title: str) -> Iterator[Row]:
+    try:
+        file = path.open("rb")
+    except (IsADirectoryError, PermissionError):  # the latter is what Windows says of a folder
+        if not path.is_dir():
+            raise
+        yield from read_folder(path)
+        return
+    with file:
+        jsonl = _is_jsonl(path, _peek(file, title))
+        with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", "\n" if jsonl else "") as text:
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else None
+            lines = _lines(text)
+            yield from _read_objects(lines, folder) if jsonl else _read_table(lines, delimiter, folder)
 
 
 def check_files(row: Row) -> tuple[ManifestError, ...]:
     """Check that each local image of a row is a file that can be read and begins like an image."""
     images = row.request.images if row.request is not None else ()
-    return tuple(
-        ManifestError(fault, line=row.line, field=name) for name, source in images if (fault := _file_fault(source))
-    )
+    return tuple(row.fault(fault, name) for name, source in images if (fault := _file_fault(source)))
 
 
-class DuplicateKeys:
-    """Finds keys that stand twice with different content, in about 20 bytes a row.
-
-    A key that stands twice with the same content is no error: it is one row.
-    """
-
-    def __init__(self) -> None:
-        self.duplicates = 0
-        """Rows that repeat an earlier one."""
-        self._shelves: dict[int, bytearray] = {}
-
-    def seen(self, row: Row) -> ManifestError | None:
-        """Take note of a row; return what is wrong where an earlier one has its key and other content."""
-        if row.request is None:
-            return None
-        written = written_digest(row.request)
-        key = row.request.key or default_key(written)
-        hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        shelf = self._shelves.setdefault(int.from_bytes(hashed[:2]) % 4096, bytearray())
-        mark, content = hashed[2:10], bytes.fromhex(written[:8])
-        at = shelf.find(mark)
-        while at % 16 and at >= 0:  # entries have 16 bytes; a find between two is none
-            at = shelf.find(mark, at + 1)
-        if at < 0:
-            shelf += mark + content + row.line.to_bytes(4)
-            return None
-        if shelf[at + 8 : at + 12] == content:
-            self.duplicates += 1
-            return None
-        first = int.from_bytes(shelf[at + 12 : at + 16])
-        message = f"{key!r} stands on line {first} with other content: give each row a key of its own"
-        return ManifestError(message, line=row.line, field="key")
-
-
-def _peek(file: io.BufferedReader, path: Path) -> bytes:
+def _peek(file: io.BufferedReader, title: str) -> bytes:
     """Return the first bytes of a text file, and leave them to be read."""
     head = file.peek(SNIFF_BYTES)
     for start, fault in _NO_TEXT.items():
         if head.startswith(start):
-            raise ManifestError(f"{path} {fault}")
+            raise ManifestError(f"{title} {fault}")
     return head.removeprefix(_BOM).lstrip()
 
 

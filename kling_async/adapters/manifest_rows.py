@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from kling_async.adapters.columns import BASE, CARRY, INPUTS, Columns
-from kling_async.errors import InvalidRequest, Issue
+from kling_async.errors import InvalidRequest, Issue, ManifestError
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import ImageToVideo
 
@@ -34,6 +34,24 @@ class _Absent:
 _ABSENT: Final = _Absent()
 
 
+@frozen
+class Row:
+    """One row: its request, or everything that is wrong with it."""
+
+    line: int
+    """The line of the file where it begins, from 1; 0 in a folder, which has none."""
+    request: ImageToVideo | None
+    """What it asks for; None where something is wrong."""
+    errors: tuple[ManifestError, ...] = ()
+    """What is wrong, each with its line and column."""
+    file: str = ""
+    """Its file, where the manifest is a folder."""
+
+    def fault(self, message: str, name: str) -> ManifestError:
+        """Return an error of a field of this row."""
+        return ManifestError(message, line=self.line or None, file=self.file, field=name)
+
+
 def read_row(columns: Columns, values: Mapping[str, object], folder: str, faults: Sequence[Issue] = ()) -> ImageToVideo:
     """Make a request of one row.
 
@@ -50,12 +68,15 @@ def read_row(columns: Columns, values: Mapping[str, object], folder: str, faults
     issues = [*faults, *(Issue(name, "holds a NUL character") for name in nul)]
     given = {field: values[name] for field, name in columns.fields.items() if values.get(name) not in (None, "")}
     fields: dict[str, Any] = dict(_read_fields(given, _Places(folder, values), issues))
-    fields["carry"] = {**{name: values[name] for name in columns.carried}, **_read_carry(values, issues)}
-    fields.setdefault("image", ImageSource(ImageKind.PATH, fault="is missing: every row needs an image"))
-    told = {issue.field for issue in issues}
+    fields["carry"] = {name: values[name] for name in columns.carried}
+    if CARRY in values:
+        fields["carry"] |= _read_carry(values, issues)
+    if "image" not in fields:
+        fields["image"] = ImageSource(ImageKind.PATH, fault="is missing: every row needs an image")
     try:
         request = ImageToVideo(**fields)
     except InvalidRequest as error:
+        told = {issue.field for issue in issues}
         issues += [issue for issue in error.issues if columns.as_written(issue.field) not in told]
     else:
         if not issues:

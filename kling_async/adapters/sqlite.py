@@ -22,6 +22,7 @@ from kling_async.adapters.sqlite_enrolment import enrol
 from kling_async.adapters.sqlite_rows import record_of, state_of
 from kling_async.errors import JournalError, KlingError
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
+from kling_async.rules.naming import collision_key
 from kling_async.types.outcome import Tally
 from kling_async.types.record import Record, Stage
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from attrs import define, field
@@ -14,8 +15,11 @@ from kling_async.cli.ends import USAGE, error_document, say, show
 from kling_async.cli.job import Job, Stand, begin, job_flags, opened, spend
 from kling_async.cli.options import setting_flags
 from kling_async.cli.plan import make_plan
-from kling_async.errors import KlingError, ManifestError
+from kling_async.errors import ConfigurationError, KlingError, ManifestError
 from kling_async.types.record import Record, Stage
+
+STDIN: Final = Path("-")
+"""What stands for standard input in the place of a manifest."""
 
 if TYPE_CHECKING:
     from kling_async.cli.progress import Progress
@@ -39,13 +43,22 @@ if TYPE_CHECKING:
     metavar="N",
     help="Make N videos of each row, under the keys KEY.1 to KEY.N.",
 )
+@click.option(
+    "--first",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take the first N rows alone, to see how they turn out; all are checked.",
+)
 @setting_flags
 @click.option(
     "--journal", type=click.Path(path_type=Path), metavar="PATH", help="Keep the journal elsewhere (a local disk)."
 )
 @job_flags
 def command(**given: Any) -> int:
-    """Run MANIFEST (CSV, TSV or JSONL) into a folder. What is done already is not bought again."""
+    """Run MANIFEST into a folder. What is done already is not bought again.
+
+    MANIFEST is CSV, TSV or JSONL, a folder of images with prompts in NAME.txt, or - for standard input.
+    """
     return begin(_run, given)
 
 
@@ -54,30 +67,44 @@ async def _run(  # the flags, each by name
     manifest: Path,
     out: Path,
     samples: int | None,
+    first: int | None,
     journal: Path | None,
     job: Job,
     stand: Stand,
 ) -> int:
+    from kling_async.journals import read_source
     from kling_async.manifests import Manifest
 
-    source = Manifest(manifest, image_checks=job.settings.checks.image_checks, samples=samples)
+    checks = job.settings.checks.image_checks
+    source = Manifest(manifest, image_checks=checks, samples=samples, first=first)
     try:
-        check = await source.check()
-        if check.error_count:
-            return _show_errors(manifest, check, as_json=job.as_json)
+        if manifest == STDIN and sys.stdin is not None and sys.stdin.isatty():
+            say("the manifest is read from standard input: write it here, and end it with Ctrl-D")
+        await source.open()
+        mark = await source.mark()
+        # What was checked and taken in as it stands is not read again: the journal holds it.
+        check = None if mark is not None and await read_source(out, journal) == mark else await source.check()
+        if check is not None and check.error_count:
+            return _show_errors(source.title, check, as_json=job.as_json)
         async with opened(out, journal, job=job, stand=stand) as (batch, progress):
             if (copy := await source.spool(out)) is not None:
                 stand.instead = manifest, copy
-            return await _spend(batch, source, progress, stand, twice=bool(check.duplicates), job=job)
+            if check is None and await batch.enrolment.source() != mark:
+                raise ConfigurationError(f"the journal of {out} was changed by another run meanwhile: run again")
+            if check is not None:
+                await batch.enrolment.expect(check.rows)
+            return await _spend(batch, source, progress, stand, mark=mark, known=check is None, job=job)
     finally:
         source.close()
 
 
 async def _spend(  # what a run knows by then
-    batch: Batch, source: Manifest, progress: Progress, stand: Stand, *, twice: bool, job: Job
+    batch: Batch, source: Manifest, progress: Progress, stand: Stand, *, mark: str | None, known: bool, job: Job
 ) -> int:
+    from kling_async.flow.remaining import Remaining
+
     resubmit = job.settings.uncertain.on_uncertain == "resubmit"
-    enrolled = await _enrol(batch, source, twice=twice, resubmit=resubmit)
+    enrolled = await (_known(batch) if known else _enrol(batch, source, mark=mark, resubmit=resubmit))
     if enrolled.refused:
         return _show_refused(enrolled.refused, as_json=job.as_json)
     # Rows of an earlier manifest that cost nothing and stand in this one no more are nobody's business here.
@@ -86,7 +113,8 @@ async def _spend(  # what a run knows by then
     in_flight = job.settings.admission.max_in_flight
     plan = await make_plan(batch, enrolled.choice, rows=enrolled.rows, in_flight=in_flight)
     plan.warn()
-    work = partial(batch.run, source.requests(), retry_failed=source.is_failures)
+    rows = Remaining() if enrolled.whole else source.requests()
+    work = partial(batch.run, rows, retry_failed=source.is_failures)
     return await spend(batch, work, plan, idle=idle, progress=progress, stand=stand, job=job)
 
 
@@ -104,23 +132,27 @@ class _Enrolled:
     """Rows that failed before."""
     refused: list[KlingError] = field(factory=list)
     """Rows that are not taken in, each with the reason."""
+    whole: bool = False
+    """Whether the journal holds no rows but these, and none that failed is tried again: it is all that is read on."""
 
 
-async def _enrol(batch: Batch, source: Manifest, *, twice: bool, resubmit: bool) -> _Enrolled:
-    """Take all rows into the journal; where some stand twice, each is one row."""
+async def _known(batch: Batch) -> _Enrolled:
+    """Return what the journal says of its rows, where they are those of the manifest."""
+    tally = await batch.tally()
+    return _Enrolled(await batch.foresee(), tally.rows, tally.planned, tally.failed, whole=True)
+
+
+async def _enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: bool) -> _Enrolled:
+    """Take all rows into the journal; where it holds no others then, that is noted under the manifest's mark."""
     from kling_async.flow.crew import Instruction
     from kling_async.flow.retries import Choice
 
-    found, seen = _Enrolled(Choice()), set[int]()
+    found = _Enrolled(Choice())
     async for chunk in source.chunks():
         for record in await batch.enrol(chunk):
             if not isinstance(record, Record):
                 found.refused.append(record)
                 continue
-            if twice:
-                if hash(record.key) in seen:
-                    continue
-                seen.add(hash(record.key))
             found.rows += 1
             found.planned += record.stage is Stage.PLANNED
             found.failed += record.stage is Stage.FAILED
@@ -128,6 +160,9 @@ async def _enrol(batch: Batch, source: Manifest, *, twice: bool, resubmit: bool)
                 continue
             lost = record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}
             found.choice.note(record, Instruction.BUY_AGAIN if lost and resubmit else Instruction.GO_ON)
+    if mark is not None and not found.refused and found.rows == (await batch.tally()).rows:
+        await batch.enrolment.complete(mark)
+        found.whole = True
     return found
 
 
@@ -139,13 +174,17 @@ def _show_refused(refused: list[KlingError], *, as_json: bool) -> int:
     return USAGE
 
 
-def _show_errors(manifest: Path, check: ManifestCheck, *, as_json: bool) -> int:
-    told = f"{check.error_count} errors in {manifest}; nothing was bought"
+def _show_errors(title: str, check: ManifestCheck, *, as_json: bool) -> int:
+    told = f"{check.error_count} errors in {title}; nothing was bought"
     if as_json:
-        rows = [{"line": error.line, "field": error.field, "message": error.message} for error in check.errors]
+        rows = [
+            {"line": error.line, "field": error.field, "message": error.message}
+            | ({"file": error.file} if error.file else {})
+            for error in check.errors
+        ]
         show({**error_document(ManifestError(told)), "errors": rows, "error_count": check.error_count})
     for error in check.errors:
-        say(f"{manifest}: {error}")
+        say(f"{title}: {error}")
     more = check.error_count - len(check.errors)
     if more:
         say(f"…and {more} more")

@@ -72,8 +72,7 @@ class Batch:
         """The folder."""
         self._crew = crew
         self._secretary = secretary
-        self._prepare = prepare
-        self._close = close
+        self._prepare, self._close = prepare, close
         self._observers = observers
         self._offline = offline
         self._buyer: Buyer | None = None
@@ -89,8 +88,7 @@ class Batch:
         scribe = Scribe(self._crew.journal, self._crew.clock, self._observers)
         self._buyer = Buyer(self._crew, scribe, journal_id=start.journal_id, key_digest=start.key_digest)
         self._scribe = scribe
-        self.enrolment = Enrolment(self._crew.journal, self._crew.service.images)
-        """Takes rows into the journal; it is there once the batch is open."""
+        self.enrolment = Enrolment(self._crew.journal, self._crew.service.images)  # takes rows in, once it is open
         self._walker = Walker(self._crew, scribe, self._buyer)
         return self
 
@@ -139,8 +137,7 @@ class Batch:
 
     async def foresee(self) -> Choice:
         """Tell what running the `Remaining` rows would do; nothing is done yet."""
-        resubmit = self._crew.settings.uncertain.on_uncertain == "resubmit"
-        return await foresee(self._crew.journal, resubmit=resubmit)
+        return await foresee(self._crew.journal, resubmit=self._crew.settings.uncertain.on_uncertain == "resubmit")
 
     async def price(self, model: str, duration: int) -> float | None:
         """Return what one video of a model costs in USD; None where nobody told."""
@@ -269,15 +266,14 @@ class Batch:
             around.start_soon(self._secretary.keep)
             try:
                 async with anyio.create_task_group() as group:
+                    await take_up(self._crew, rows, group, requests if isinstance(requests, Retry) else None)
                     if isinstance(requests, Retry):
-                        await take_up(self._crew, rows, group, requests)
-                        await rows.until_closed(partial(feed, self._crew, rows, group, requests))
+                        fed = partial(feed, self._crew, rows, group, requests)
                     elif isinstance(requests, Remaining):
-                        await take_up(self._crew, rows, group)
-                        await rows.until_closed(partial(feed_remaining, self._crew, rows, group))
+                        fed = partial(feed_remaining, self._crew, rows, group)
                     else:
-                        await take_up(self._crew, rows, group)
-                        await rows.until_closed(partial(self._feed, group, rows, requests, retry_failed=retry_failed))
+                        fed = partial(self._feed, group, rows, requests, retry_failed=retry_failed)
+                    await rows.until_closed(fed)
                     rows.fed()
             finally:
                 # However the run ends: the results say what the journal says.

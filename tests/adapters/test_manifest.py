@@ -6,7 +6,8 @@ import base64
 import json
 import os
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kling_async.adapters.columns import FIELDS, find_meant
-from kling_async.adapters.manifest import DuplicateKeys, Row, check_files, read_manifest
-from kling_async.adapters.manifest_rows import parse_json
+from kling_async.adapters.manifest import check_files, read_manifest
+from kling_async.adapters.manifest_rows import Row, parse_json
+from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import ManifestError
 from kling_async.rules.identity import written_digest
 from kling_async.types.image import ImageKind, ImageSource
@@ -411,13 +413,11 @@ def test_a_file_that_is_no_manifest_is_told(tmp_path: Path, content: bytes, said
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "loop"])
+@pytest.mark.parametrize("kind", ["missing", "loop"])
 def test_a_manifest_that_cannot_be_opened_is_told(tmp_path: Path, kind: str) -> None:
     """With the system's reason."""
     path = tmp_path / "manifest.csv"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "loop":
+    if kind == "loop":
         path.symlink_to(path)
 
     with pytest.raises(ManifestError, match=r"manifest\.csv cannot be read: "):
@@ -583,55 +583,54 @@ class TestCheckFiles:
         assert check_files(Row(1, None, (ManifestError("x"),))) == ()
 
 
-class TestDuplicateKeys:
+class TestRepeats:
     """One key, one content."""
 
+    def found(self, rows: Iterable[Row], shown: int = 50) -> Repeated:
+        with closing(Repeats()) as repeats:
+            for row in rows:
+                repeats.note(row)
+            return repeats.find(shown=shown)
+
     def test_other_content_under_a_key_is_an_error(self, tmp_path: Path) -> None:
-        """Both lines are named."""
+        """Both lines are named; a third row that is the first again is no error."""
         path = table(tmp_path, "key,image\na,1.png\nb,1.png\n\na,2.png\na,1.png\n")
-        check = DuplicateKeys()
-        said = [check.seen(row) for row in read_manifest(path)]
+        found = self.found(read_manifest(path))
 
-        assert [str(error) if error else None for error in said] == [
-            None,
-            None,
-            "line 5, key: 'a' stands on line 2 with other content: give each row a key of its own",
-            None,
-        ]
+        said = "line 5, key: 'a' stands on line 2 with other content: give each row a key of its own"
+        assert [str(error) for error in found.errors] == [said]
+        assert (found.clashes, list(found.same)) == (1, [3])
 
-    def test_equal_rows_are_counted(self, tmp_path: Path) -> None:
+    def test_equal_rows_are_told_by_their_numbers(self, tmp_path: Path) -> None:
         """With a key or without; what they carry does not count."""
         path = table(tmp_path, "key,image,own\na,1.png,x\na,1.png,y\n,1.png,x\n,1.png,x\n,2.png,x\n")
-        check = DuplicateKeys()
+        found = self.found(read_manifest(path))
 
-        assert [check.seen(row) for row in read_manifest(path)] == [None] * 5
-        assert check.duplicates == 2
+        assert (list(found.same), found.clashes) == ([1, 3], 0)
 
     def test_faulty_rows_are_passed_over(self) -> None:
-        """They have no request to compare."""
-        assert DuplicateKeys().seen(Row(1, None, (ManifestError("x"),))) is None
+        """They have no request to compare, and no number."""
+        faulty = Row(1, None, (ManifestError("x"),))
+        assert list(self.found([faulty, *numbered(2), faulty, *numbered(1)]).same) == [2]
 
-    def test_no_key_is_found_between_two_others(self) -> None:
-        """The bytes of two neighbours may look like a third."""
-        check, (row,) = DuplicateKeys(), numbered(1)
-        check.seen(row)
-        ((_, shelf),) = check._shelves.items()
-        shelf[:] = bytes(3) + shelf[:8] + bytes(5)
+    def test_the_first_errors_are_shown_and_all_are_counted(self) -> None:
+        """A manifest whose every row has one key is not told row by row."""
+        image = ImageSource.of("https://example.com/a.png")
+        rows = [Row(line, ImageToVideo(image, f"{line}", key="a")) for line in range(1, 3001)]
+        found = self.found(rows, shown=3)
 
-        assert check.seen(row) is None
-        assert check.seen(row) is None
-        assert (check.duplicates, len(shelf)) == (1, 32)
+        assert ([error.line for error in found.errors], found.clashes) == ([2, 3, 4], 2999)
 
-    def test_it_needs_little_memory(self) -> None:
-        """16 bytes a row beside the shelves; and every one is known again."""
-        check = DuplicateKeys()
-        for row in numbered(20_000):
-            assert check.seen(row) is None
-        for row in numbered(20_000):
-            assert check.seen(row) is None
+    def test_it_needs_the_same_memory_for_many_rows(self) -> None:
+        """They lie on a disk; every one is known again."""
+        tracemalloc.start()
+        try:
+            found = self.found(row for _ in range(2) for row in numbered(10_000))
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
 
-        assert check.duplicates == 20_000
-        assert sum(len(shelf) for shelf in check._shelves.values()) == 20_000 * 16
+        assert list(found.same) == list(range(10_000, 20_000))
 
 
 def numbered(count: int) -> Iterator[Row]:

@@ -89,7 +89,7 @@ def test_a_manifest_that_cannot_be_read_is_refused(world: World) -> None:
     (world.folder / "folder").mkdir()
     told = {
         "nowhere.csv": "No such file",
-        "folder": "Is a directory",
+        "folder": "no images",
         "empty.csv": "no rows",
         "header.csv": "no rows",
         "other.csv": "image",
