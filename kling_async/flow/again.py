@@ -7,7 +7,6 @@ that replaces it, never before, so that nothing is given up for none. This room 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from kling_async.errors import GenerationFailed, KlingError
@@ -15,10 +14,11 @@ from kling_async.flow.asker import Asker
 from kling_async.flow.buyer import Buyer, Original
 from kling_async.flow.crew import Crew, Instruction, Scribe
 from kling_async.flow.flight import Slot
+from kling_async.logs import get_logger
 from kling_async.types.generation import RemoteVideo
 from kling_async.types.record import Record, Stage
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _STALE: Final = 60.0
 """Seconds after which the service is asked once more, since what it said may be true no longer."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from typing import Final
 
 from kling_async.errors import (
@@ -22,11 +21,12 @@ from kling_async.errors import (
     NotFound,
 )
 from kling_async.flow.crew import Crew, Scribe, generation_id_of
+from kling_async.logs import get_logger
 from kling_async.rules.wire import FINISHED
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo
 from kling_async.types.record import Failed, Record, Rendered, Retried, Stage, Trouble
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PAUSES: Final = (2.0, 10.0, 30.0, 30.0, 30.0, None)
 """Seconds after an answer that settles nothing, before the question is put again; after the last one it is not."""

@@ -7,7 +7,6 @@ memory is what is in flight. The rows live in the background task, so that a bat
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,13 +29,14 @@ from kling_async.flow.secretary import Secretary
 from kling_async.flow.streams import Outcomes, Requests, chunks
 from kling_async.flow.verifier import Told, Verifier, ends
 from kling_async.flow.walker import Walker
+from kling_async.logs import get_logger
 from kling_async.ports import Observer
 from kling_async.types.outcome import BatchReport, Outcome, Tally, VerifyReport, usd
 from kling_async.types.record import Record, Stage
 from kling_async.types.request import ImageToVideo
 from kling_async.types.statistics import Statistics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
 """Where a row may stand that is not in flight: all others were taken up at the start."""

@@ -6,7 +6,6 @@ proven that no job was made; what is uncertain is looked up.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -25,6 +24,7 @@ from kling_async.flow.posts import POST_GRACE
 from kling_async.flow.reconciler import Finding, Found
 from kling_async.flow.service import Prepared
 from kling_async.flow.tries import Tries
+from kling_async.logs import get_logger
 from kling_async.rules.identity import client_request_id
 from kling_async.rules.lifecycle import advance
 from kling_async.rules.lost import not_listed, not_readable, of_another_key
@@ -48,7 +48,7 @@ from kling_async.types.record import (
     Unsent,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LOOKED_AT_LEAST: Final = 600.0
 """Seconds that this process looks for a lost POST before it may be submitted again."""

@@ -8,7 +8,6 @@ what it buys; money that matters goes through that one, or through `open_batch`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,6 +32,7 @@ from kling_async.flow.poller import Poller
 from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, Posts, refused_too_often, warn_cancelled
 from kling_async.flow.reconciler import Finding, Reconciler
 from kling_async.flow.service import Prepared, Service
+from kling_async.logs import get_logger
 from kling_async.ports import Clock, VideoStore
 from kling_async.rules.identity import client_request_id
 from kling_async.rules.retry import Operation, Verdict, decide
@@ -42,7 +42,7 @@ from kling_async.types.record import Verified
 from kling_async.types.request import ImageToVideo
 from kling_async.types.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SOME_AGE: Final = 0.001
 """Seconds of age of a generation whose age is not known."""

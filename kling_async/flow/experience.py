@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from typing import Any, Final
 
 from attrs import asdict
@@ -17,11 +16,12 @@ from kling_async.errors import KlingError
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.gate import Gate
 from kling_async.flow.poller import Poller
+from kling_async.logs import get_logger
 from kling_async.ports import Clock, Journal
 from kling_async.rules.admission import START
 from kling_async.types.statistics import Statistics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DURATIONS: Final = "durations"
 """The note that holds how long generations take, by kind."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import random
 
 from kling_async.errors import KlingError, RateLimited, ServiceUnavailable
+from kling_async.logs import get_logger
 from kling_async.rules.admission import START, Admission, Limits
 from kling_async.rules.retry import named_pause
 from kling_async.types.settings import AdmissionSettings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SHORTEST = 0.001
 """Seconds of the shortest wait: a clock's resolution must not make it spin."""

@@ -6,7 +6,6 @@ an earlier process left is looked up. This room must never write on cancel: a ro
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from os import PathLike
 from typing import Any, Self
@@ -17,13 +16,14 @@ from kling_async.flow.crew import Start
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.ledger import Ledger
 from kling_async.flow.purchases import Purchases
+from kling_async.logs import get_logger
 from kling_async.ports import VideoStore
 from kling_async.types.generation import Generation, GenerationStatus
 from kling_async.types.outcome import VideoFile
 from kling_async.types.record import Stage, Verified
 from kling_async.types.request import ImageToVideo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class JournaledClient(KlingClient):

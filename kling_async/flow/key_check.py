@@ -5,13 +5,12 @@ All who doubt the key at a time share one call. Nothing here decides what follow
 
 from __future__ import annotations
 
-import logging
-
 from kling_async.errors import AuthenticationFailed, KlingError, OutOfCredit
 from kling_async.flow.background import Background, Job
 from kling_async.flow.service import Service
+from kling_async.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class KeyCheck:

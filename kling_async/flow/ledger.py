@@ -7,7 +7,6 @@ what stands in the journal. This room must never buy.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -17,6 +16,7 @@ from kling_async.errors import ConfigurationError, GenerationFailed, JournalErro
 from kling_async.flow.crew import Scribe, Start
 from kling_async.flow.enrolment import planned_record
 from kling_async.flow.purse import Purse
+from kling_async.logs import get_logger
 from kling_async.ports import Clock, Images, Journal
 from kling_async.rules.lifecycle import Step, next_step
 from kling_async.rules.troubles import trouble_of
@@ -36,7 +36,7 @@ from kling_async.types.record import (
 )
 from kling_async.types.request import ImageToVideo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PAGE: Final = 256
 """Rows that are read from the journal at once."""

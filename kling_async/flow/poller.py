@@ -7,7 +7,6 @@ no answer, no error and no number of either ends a paid generation.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from kling_async.flow.backlog import Backlog
 from kling_async.flow.key_check import KeyCheck
 from kling_async.flow.poll_workers import PollWorkers
 from kling_async.flow.service import Service
+from kling_async.logs import get_logger
 from kling_async.rules.agenda import PollAgenda, pace_of
 from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.rules.retry import backoff, named_pause
@@ -36,7 +36,7 @@ from kling_async.types.generation import Generation, GenerationStatus
 from kling_async.types.settings import AdmissionSettings, PollSettings
 from kling_async.types.statistics import PollStatistics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _REFUSED_KEY = 3
 """Polls refused for the key, in a row, after which the balance is asked for: is it refused there too, those who wait

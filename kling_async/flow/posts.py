@@ -7,7 +7,6 @@ it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -17,12 +16,13 @@ from kling_async.flow.background import Background
 from kling_async.flow.flight import Slot
 from kling_async.flow.gate import Gate
 from kling_async.flow.service import Prepared, Service
+from kling_async.logs import get_logger
 from kling_async.rules.retry import Operation, Verdict, decide
 from kling_async.types.generation import Generation
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 POST_GRACE: Final = 10.0
 """Seconds that a POST which is out may take to be answered after its caller was cancelled."""

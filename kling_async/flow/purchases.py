@@ -8,7 +8,6 @@ its caller is told.
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 
 from attrs import evolve
@@ -19,6 +18,7 @@ from kling_async.flow.ledger import Ledger
 from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, Posts, refused_too_often, warn_cancelled
 from kling_async.flow.reconciler import Finding, Reconciler
 from kling_async.flow.service import Prepared, Service
+from kling_async.logs import get_logger
 from kling_async.ports import Clock
 from kling_async.rules.identity import client_request_id
 from kling_async.rules.lifecycle import advance
@@ -38,7 +38,7 @@ from kling_async.types.record import (
 )
 from kling_async.types.request import ImageToVideo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Purchases:

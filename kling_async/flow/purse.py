@@ -7,7 +7,6 @@ known to be too low. This room must never lower what is held, nor tell a price t
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from kling_async.errors import (
 )
 from kling_async.flow.background import Background, Job
 from kling_async.flow.service import Service
+from kling_async.logs import get_logger
 from kling_async.ports import Journal
 from kling_async.rules.budget import LISTED, SEEN, Prices, by_duration, ceiling_of, credits_of, note_of, overshoot
 from kling_async.rules.retry import backoff
@@ -34,7 +34,7 @@ from kling_async.types.record import Record, Stage
 from kling_async.types.request import DURATIONS, MODEL
 from kling_async.types.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PATIENCE: Final = 10.0
 """Seconds that the price call may take where nothing depends on it, or where a person waits for it."""

@@ -6,15 +6,15 @@ The journal is the truth and remembers how far the metadata reach; whatever a cr
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
 from kling_async.errors import KlingError
+from kling_async.logs import get_logger
 from kling_async.ports import Journal, Results, VideoStore
 from kling_async.types.record import Record
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _POSITION: Final = "metadata_position"
 _PAGE: Final = 256

@@ -6,7 +6,6 @@ here decides: where a record goes is `kling_async.rules.lifecycle`.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Final
 
@@ -27,6 +26,7 @@ from kling_async.flow.buyer import Buyer, Original
 from kling_async.flow.crew import Crew, Instruction, Scribe, generation_id_of
 from kling_async.flow.downloader import Parcel
 from kling_async.flow.flight import Slot
+from kling_async.logs import get_logger
 from kling_async.rules.identity import kind_of
 from kling_async.rules.lifecycle import HOLDS_SLOT, Step, next_step
 from kling_async.rules.troubles import is_of_the_row, trouble_of
@@ -46,7 +46,7 @@ from kling_async.types.record import (
     Waiting,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _FRESH: Final = 60.0
 """Seconds of age at which this process must have begun to watch a generation, to know how long it took."""
