@@ -41,6 +41,9 @@ REFRESH_SHARE: Final = 0.02
 
 _MOST: Final = 1e12
 """Finishes, or seconds, that no bin has ever seen: a document that says so is damaged."""
+_TELLING: Final = 1e-9
+"""Share of those running that must end between two polls for the hazard to tell where; of less, a float keeps too little."""
+
 _BINS: Final = len(EDGES) - 1
 _WIDTHS: Final = tuple(after - before for before, after in pairwise(EDGES))
 
@@ -129,10 +132,11 @@ class Durations:
         lengths[-1] -= EDGES[last + 1] - age
         passed = accumulate(map(mul, self.hazard[first : last + 1], lengths), initial=0.0)
         survival = [math.exp(-hazard) for hazard in passed]
-        ended = max(1.0 - survival[-1], 1e-12)
+        ended = 1.0 - survival[-1]
+        told = ended > _TELLING
         for place, length, before, after in zip(range(first, last + 1), lengths, survival, survival[1:], strict=False):
-            self._finished[place] += (before - after) / ended if survival[-1] < 1 else 1 / len(lengths)
-            self._exposure[place] += length * max(0.0, (before + after) / 2 - survival[-1]) / ended
+            self._finished[place] += (before - after) / ended if told else 1 / len(lengths)
+            self._exposure[place] += length * (((before + after) / 2 - survival[-1]) / ended if told else 0.5)
         self.seen += 1
         self._stale += 1
         if self._stale < max(REFRESH, REFRESH_SHARE * self.seen) and self.seen > REFRESH:

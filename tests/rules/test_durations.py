@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kling_async.rules.agenda import Pace, PollAgenda
@@ -132,6 +132,7 @@ def test_exposure_is_the_time_waited(answers: list[tuple[float, float]]) -> None
 
 
 @QUICK
+@example(since=0.0, age=6.1e-5, learned=False)
 @given(since=AGES, age=AGES, learned=st.booleans())
 def test_a_finish_is_spread_over_where_it_may_have_been(since: float, age: float, learned: bool) -> None:  # noqa: FBT001  # drawn
     """One finish in all, no time outside the two polls around it."""
