@@ -183,7 +183,7 @@ class Poller:
             self._troubles = self._refused_key = 0
             self._heard(None)
             self._answered(generation_id, generation)
-            running, ended = generation.status is GenerationStatus.RUNNING, _is_finished(generation.raw_status)
+            running, ended = generation.status is GenerationStatus.RUNNING, generation.raw_status.lower() in FINISHED
         finally:
             # Also where the poll broke off: what is out for ever is never asked again.
             now = asyncio.get_running_loop().time()
@@ -227,7 +227,7 @@ class Poller:
 
     def _puzzled(self, generation_id: str, watch: _Watch, word: str) -> None:
         """Ask again under an unknown status, with one warning; give up where it is finished but has no link."""
-        if _is_finished(word):
+        if word.lower() in FINISHED:
             watch.without_link += 1
             if watch.without_link >= _NO_LINK_LIMIT:
                 message = f"generation {generation_id} is {word}, but the service gives no link to it"
@@ -288,11 +288,6 @@ class Poller:
             watch.future.set_result(result)
         else:
             _fail(watch, result)
-
-
-def _is_finished(word: str) -> bool:
-    """Tell whether the service's word says that a generation is finished; whether it has a link is another matter."""
-    return word.lower() in FINISHED
 
 
 def _fail(watch: _Watch, error: Exception) -> None:

@@ -276,8 +276,7 @@ class Admission:
 
     def troubled(self, now: float, *, pause: float | None, draw: float) -> None:
         """Note the service's trouble: all submits pause as one, then one goes at a time until one is accepted."""
-        if now >= self._paused_until or not self._troubles:
-            # Of one pause, one trouble is counted; the first is one also in a pause of before the last accepted submit.
+        if now >= self._paused_until or not self._troubles:  # once a pause; after an accepted submit, anew
             self._troubles += 1
         own = backoff(self._troubles, draw, first=self._limits.backoff_first, cap=self._limits.backoff_cap)
         # An answer may ask for no pause at all: the first step of our own back-off is kept all the same.

@@ -42,7 +42,7 @@ REFRESH_SHARE: Final = 0.02
 _MOST: Final = 1e12
 """Finishes, or seconds, that no bin has ever seen: a document that says so is damaged."""
 _TELLING: Final = 1e-9
-"""Share of those running that must end between two polls for the hazard to tell where; of less, a float keeps too little."""
+"""Share of those running that end between two polls for the hazard to tell where; of less, a float keeps too little."""
 
 _BINS: Final = len(EDGES) - 1
 _WIDTHS: Final = tuple(after - before for before, after in pairwise(EDGES))
