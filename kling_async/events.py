@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,11 +20,12 @@ from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.disk import append_all, describe
 from kling_async.adapters.threads import Threads
 from kling_async.errors import ConfigurationError
+from kling_async.logs import get_logger
 from kling_async.ports import Clock
 from kling_async.types.outcome import usd
 from kling_async.types.record import Record
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _MOST_WAITING: Final = 20_000
 """Lines that wait for a slow disk; more are left out, and counted."""

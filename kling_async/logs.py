@@ -31,6 +31,11 @@ def generation_is(key: str, generation_id: str | None) -> None:
         _ROW.set((key, generation_id))
 
 
+def row_key() -> str | None:
+    """Return which row the lines of this task are about; None where they are about none."""
+    return _ROW.get()[0]
+
+
 def get_logger(name: str) -> logging.Logger:
     """Return the logger of a module, its lines told apart by row and freed of secrets."""
     logger = logging.getLogger(name)

@@ -7,14 +7,14 @@ here blocks.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Final
 
 from kling_async.adapters.disk import make_folder, write_whole
 from kling_async.errors import ConfigurationError
+from kling_async.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 OWN: Final = Path(".kling", "journal.db")
 """Where a folder's own journal lies."""

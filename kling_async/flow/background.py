@@ -8,16 +8,17 @@ whoever waits for it gets its error.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
+from kling_async.logs import get_logger
+
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Job(Generic[T]):

@@ -11,8 +11,6 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define, field
-
 from kling_async.errors import (
     AuthenticationFailed,
     GenerationFailed,
@@ -26,12 +24,12 @@ from kling_async.flow.backlog import Backlog
 from kling_async.flow.key_check import KeyCheck
 from kling_async.flow.poll_workers import PollWorkers
 from kling_async.flow.service import Service
-from kling_async.logs import get_logger
+from kling_async.flow.watch import Watch
+from kling_async.logs import about, get_logger, row_key
 from kling_async.rules.agenda import PollAgenda, pace_of
 from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.rules.retry import backoff, named_pause
 from kling_async.rules.wire import FINISHED
-from kling_async.types.exchange import HttpCall
 from kling_async.types.generation import Generation, GenerationStatus
 from kling_async.types.settings import AdmissionSettings, PollSettings
 from kling_async.types.statistics import PollStatistics
@@ -47,20 +45,6 @@ _QUEUED_LONG = 0.2
 """Share of the median time after which one that is queued still has been so for long."""
 _NO_LINK_LIMIT = 10
 """Answers of "completed" without a link after which it is no use to ask on."""
-
-
-@define
-class _Watch:
-    """Those who wait for one generation."""
-
-    future: asyncio.Future[Generation]
-    call: HttpCall
-    began: float
-    kind: str
-    grace_until: float
-    waiting: int = 0
-    warned: set[str] = field(factory=set)
-    without_link: int = 0
 
 
 class Poller:
@@ -97,7 +81,7 @@ class Poller:
         self._heard = heard
         self._backlog = Backlog(queued)
         self._agenda = PollAgenda(pace_of(settings))
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
         self._workers = PollWorkers(
             background, settings.poll_workers, agenda=lambda: self._agenda, ask=self._ask, died=self._died
         )
@@ -139,7 +123,7 @@ class Poller:
         if watch is None:
             future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
             call, grace = self._service.poll_call(generation_id), self._settings.not_found_grace
-            watch = self._watches[generation_id] = _Watch(future, call, now - age, kind, now + grace - age)
+            watch = self._watches[generation_id] = Watch(future, call, now - age, kind, now + grace - age, row_key())
             self._agenda.add(generation_id, now, kind=kind, age=age, ran=ran, draw=self._dice.random())
             self._workers.arm()
             self._backlog.note(generation_id, unbegun=True)
@@ -169,12 +153,13 @@ class Poller:
             if error is None:
                 watch.future.cancel()
             else:
-                _fail(watch, error)
+                watch.fail(error)
 
     async def _ask(self, generation_id: str) -> None:
         """Ask once, and take note of the answer. It never raises for the service's trouble."""
         running = ended = False
         watch = self._watches.get(generation_id)
+        about(None if watch is None else watch.key, generation_id)
         try:
             generation = await self._service.retrieve(generation_id, call=None if watch is None else watch.call)
         except KlingError as error:
@@ -211,7 +196,7 @@ class Poller:
         elif generation.status is GenerationStatus.UNKNOWN:
             self._puzzled(generation_id, watch, generation.raw_status)
 
-    def _look(self, generation_id: str, watch: _Watch, word: str) -> None:
+    def _look(self, generation_id: str, watch: Watch, word: str) -> None:
         """Tell whether one is queued still, past the time in which a free slot of the service would have taken it up.
 
         Before that, each one that is queued may be one too many.
@@ -225,7 +210,7 @@ class Poller:
         self._agenda.ended(generation_id, asyncio.get_running_loop().time())
         self._end(generation_id, result)
 
-    def _puzzled(self, generation_id: str, watch: _Watch, word: str) -> None:
+    def _puzzled(self, generation_id: str, watch: Watch, word: str) -> None:
         """Ask again under an unknown status, with one warning; give up where it is finished but has no link."""
         if word.lower() in FINISHED:
             watch.without_link += 1
@@ -287,10 +272,4 @@ class Poller:
         if isinstance(result, Generation):
             watch.future.set_result(result)
         else:
-            _fail(watch, result)
-
-
-def _fail(watch: _Watch, error: Exception) -> None:
-    if not watch.future.done():
-        watch.future.set_exception(error)
-        watch.future.exception()  # those who wait read it again; nobody may be waiting any more
+            watch.fail(result)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections.abc import Callable
 
 from attrs import define, frozen
@@ -18,10 +17,11 @@ from kling_async.errors import KlingError, NotFound, ProtocolViolation, RateLimi
 from kling_async.flow.background import Background, Job
 from kling_async.flow.log_pages import LogPages
 from kling_async.flow.service import Service
+from kling_async.logs import get_logger
 from kling_async.rules.account import LOG_PAGE, LogEntry
 from kling_async.types.generation import GenerationStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SKEW = 900.0
 """Seconds that are read to either side of a POST: clocks differ."""
