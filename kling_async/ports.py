@@ -68,6 +68,7 @@ class Transport(Protocol):
         """Open a file host's answer, without the key.
 
         Raises:
+            DownloadError: The host's name leads into a private network, where a public service's file cannot lie.
             NotSent: No connection came about.
             AnswerLost: The connection broke before the answer's head.
         """

@@ -1,4 +1,4 @@
-"""HTTP through aiohttp: the only client-side import of it.
+"""HTTP through aiohttp: the only client-side import of it, beside its own `resolver`.
 
 Moves calls and bytes, and tells apart what surely was not received from what may have been. It follows no redirect,
 keeps no cookie, and tries nothing twice. The key goes to the service's own address, in `send`, and nowhere else.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,8 +18,10 @@ import anyio
 from yarl import URL
 
 from kling_async._version import __version__
+from kling_async.adapters.resolver import PublicResolver
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.rules.envelopes import shown
+from kling_async.rules.links import is_local
 from kling_async.types.exchange import HttpCall, HttpReply
 from kling_async.types.image import ImageSource
 
@@ -64,6 +66,8 @@ class HttpTransport:
         self._connect_timeout = connect_timeout
         self._reused: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._files: aiohttp.ClientSession | None = None
+        self._resolver: PublicResolver | None = None
         self._closed = False
         self._proxies = getproxies()
 
@@ -118,7 +122,11 @@ class HttpTransport:
 
     @asynccontextmanager
     async def fetch(self, url: str, *, headers: Mapping[str, str], stall_after: float) -> AsyncIterator[HttpDownload]:
-        """Open a file host's answer, without the key."""
+        """Open a file host's answer, without the key.
+
+        Raises:
+            DownloadError: The host's name has private addresses only, and the service is not local itself.
+        """
         try:
             target = URL(url, encoded=url.isascii())
             target.port  # noqa: B018  # it is read to hear whether it is one
@@ -126,12 +134,13 @@ class HttpTransport:
             raise NotSent(f"the link is no address: {error}") from None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=stall_after)
         try:
-            response = await self._session(fresh=False).get(
+            proxy = self._proxy_for(target)
+            response = await self._file_session(proxy).get(
                 target,
                 headers={"Accept-Encoding": "identity", **headers},
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxy_for(target),
+                proxy=proxy,
             )
         except _NEVER_SENT as error:
             raise NotSent(f"{target.host} cannot be reached: {_words(error)}") from error
@@ -148,7 +157,9 @@ class HttpTransport:
         self._closed = True
         with anyio.CancelScope(shield=True):
             async with AsyncExitStack() as stack:
-                for session in (self._reused, self._fresh):
+                if self._resolver is not None:
+                    stack.push_async_callback(self._resolver.close)
+                for session in (self._reused, self._fresh, self._files):
                     if session is not None:
                         stack.push_async_callback(session.close)
 
@@ -167,22 +178,31 @@ class HttpTransport:
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the session of connections that are reused, or of those that are not; made on first use."""
+        if fresh:
+            self._fresh = self._usable(self._fresh, force_close=True)
+            return self._fresh
+        self._reused = self._usable(self._reused, keepalive_timeout=30)
+        return self._reused
+
+    def _file_session(self, proxy: str | None) -> aiohttp.ClientSession:
+        """Return the session of file hosts: no name leads it to a private address.
+
+        A local service's files may lie anywhere, and a proxy resolves names itself.
+        """
+        if proxy is not None or is_local(self._base):
+            return self._session(fresh=False)
+        self._resolver = self._resolver or PublicResolver()
+        self._files = self._usable(self._files, keepalive_timeout=30, resolver=self._resolver)
+        return self._files
+
+    def _usable(self, session: aiohttp.ClientSession | None, **options: Any) -> aiohttp.ClientSession:
         if self._closed:
             raise NotSent("the transport is closed")
-        session = self._fresh if fresh else self._reused
-        if session is None:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True)
-                if fresh
-                else aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"kling-async/{__version__}"},
-            )
-            if fresh:
-                self._fresh = session
-            else:
-                self._reused = session
-        return session
+        return session or aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, **options),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"kling-async/{__version__}"},
+        )
 
 
 class HttpDownload:

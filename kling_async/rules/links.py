@@ -1,6 +1,7 @@
 """Which links a download may follow: https, to a public host; both rules are lifted where the service itself is local.
 
-Pure: it looks at the address as it is written, and resolves no name.
+Pure: it looks at addresses as they are written, and resolves no name. What a name resolves to is judged by the same
+rule before it is connected to (`is_private_host`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -15,6 +17,7 @@ MAX_REDIRECTS: Final = 5
 """Redirects of a file host that are followed, each held to the same rules."""
 
 _LOCAL_ENDINGS: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _NUMBER: Final = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
@@ -31,10 +34,26 @@ def is_private_host(host: str) -> bool:
     """Tell whether a host is, as it is written, not on the public internet."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     try:
-        return not ipaddress.ip_address(name).is_global
+        return not _is_public(ipaddress.ip_address(name))
     except ValueError:
         # A name that ends in a number is an address in disguise: 127.1, 0x7f.0.0.1.
         return "." not in name or name.endswith(_LOCAL_ENDINGS) or bool(_NUMBER.match(name.rpartition(".")[2]))
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether an address is one of the public internet's, also the one of version 4 that stands in one of 6."""
+    if isinstance(address, ipaddress.IPv6Address):
+        number = int(address)
+        if address in _NAT64 or number >> 32 in {0, 0xFFFF}:
+            return _is_public(ipaddress.IPv4Address(number & 0xFFFFFFFF))
+        if address.sixtofour is not None:
+            return _is_public(address.sixtofour)
+    return address.is_global and not address.is_multicast
+
+
+def fault_of_addresses(host: str, addresses: Sequence[str]) -> str:
+    """Return why a host may not be connected to that resolves to private addresses alone."""
+    return f"the link's host {host} has the private address {', '.join(addresses)}"
 
 
 def fault_of_link(url: str, *, local_service: bool) -> str:
