@@ -228,8 +228,10 @@ class Journal(Protocol):
 class StagedVideo(Protocol):
     """A video on its way to the disk, under a temporary name. Leaving its block without a commit removes it."""
 
-    size: int
-    """Bytes written so far."""
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         """Append.

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from attrs import frozen
 
@@ -22,9 +21,11 @@ from kling_async.errors import (
     NotSent,
     ServerTrouble,
 )
+from kling_async.flow.line import Line
+from kling_async.flow.room import PatientVideo, Room
 from kling_async.flow.transfer import Transfer
 from kling_async.ports import Transport, VideoStore
-from kling_async.rules.links import MAX_REDIRECTS, fault_of_link, redirected
+from kling_async.rules.links import MAX_REDIRECTS, expiry_of, fault_of_link, redirected
 from kling_async.rules.retry import Operation, Verdict, backoff, decide
 from kling_async.types.generation import RemoteVideo
 from kling_async.types.outcome import VideoFile
@@ -33,9 +34,6 @@ from kling_async.types.settings import AdmissionSettings, DownloadSettings
 from kling_async.types.statistics import DownloadStatistics
 
 logger = logging.getLogger(__name__)
-
-_ROOM_AGAIN: Final = 15.0
-"""Seconds between two looks whether a full disk has room again."""
 
 FreshLink = Callable[[], Awaitable[RemoteVideo]]
 OnVerified = Callable[[Verified], Awaitable[None]]
@@ -87,8 +85,8 @@ class Downloader:
         self._pauses = pauses
         self._dice = dice
         self._local_service = local_service
-        self._wait_for_room = wait_for_room
-        self._places = asyncio.Semaphore(settings.downloads_at_once)
+        self._room = Room() if wait_for_room else None
+        self._line = Line(settings.downloads_at_once)
         self._asked_for = self._running = self._done = self._failed = self._bytes = 0
 
     def statistics(self) -> DownloadStatistics:
@@ -102,14 +100,14 @@ class Downloader:
         )
 
     async def fetch(self, parcel: Parcel) -> VideoFile:
-        """Bring one video to its place.
+        """Bring one video to its place; of those that wait for their turn, the one whose link ends first.
 
         Raises:
             DownloadError: It could not be fetched within the tries, or its links were refused.
         """
         self._asked_for += 1
         try:
-            async with self._places:
+            async with self._line.place(expiry_of(parcel.video.url)):
                 self._running += 1
                 try:
                     file = await self._fetch_with_room(parcel)
@@ -122,20 +120,22 @@ class Downloader:
         return file
 
     async def _fetch_with_room(self, parcel: Parcel) -> VideoFile:
-        """Fetch it; where a full disk is waited for, as soon as there is room."""
+        """Fetch it; where room is waited for, as soon as there is some."""
         while True:
+            if self._room is not None:
+                await self._room.turn()
             try:
                 return await self._fetch(parcel)
             except DownloadError as error:
                 error.generation_id = parcel.generation_id
-                if not isinstance(error, DiskFull) or not self._wait_for_room:
+                if not isinstance(error, DiskFull) or self._room is None:
                     raise
-                logger.warning("%s; downloads go on when there is room", error)
-            await asyncio.sleep(_ROOM_AGAIN)
+                self._room.lacking(error)
 
     async def _fetch(self, parcel: Parcel) -> VideoFile:
         async with self._store.stage(parcel.name) as staged:
-            transfer = Transfer(staged, self._settings.max_video_bytes)
+            patient = staged if self._room is None else PatientVideo(staged, self._room)
+            transfer = Transfer(patient, self._settings.max_video_bytes)
             verified = await self._persist(parcel, transfer)
             if parcel.video.file_size not in {None, verified.size}:
                 logger.warning(

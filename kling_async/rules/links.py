@@ -18,6 +18,7 @@ MAX_REDIRECTS: Final = 5
 
 _LOCAL_ENDINGS: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_EXPIRY: Final = re.compile(r"(?:^|&)ksTime=([0-9a-fA-F]{1,16})(?:&|\Z)")
 _NUMBER: Final = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
@@ -71,6 +72,19 @@ def fault_of_link(url: str, *, local_service: bool) -> str:
     if parts.scheme != "https":
         return f"the link to {host} is not https"
     return f"the link leads to the private address {host}" if is_private_host(host) else ""
+
+
+def expiry_of(url: str) -> float:
+    """Return when a link ends, in Unix seconds, as it tells itself (`ksTime`, hexadecimal); 0 where it does not.
+
+    One that does not tell may end in minutes. Nothing is refused by this: a link that looks expired is tried all the
+    same.
+    """
+    try:
+        found = _EXPIRY.search(urlsplit(url).query)
+    except ValueError:
+        return 0.0
+    return float(int(found[1], 16)) if found else 0.0
 
 
 def redirected(url: str, location: str) -> str:

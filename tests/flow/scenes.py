@@ -22,6 +22,7 @@ from kling_async.simulator import Fault, FaultPlan
 from kling_async.types.record import Stage
 from tests.flow.harness import PNG, World
 from tests.flow.hinges import Hinge, hinged_batch
+from tests.flow.test_full_disk import Disk
 
 Play: TypeAlias = Callable[[World, list[ImageToVideo]], Coroutine[Any, Any, object]]
 
@@ -238,6 +239,16 @@ async def full_disk(w: World, given: list[ImageToVideo]) -> None:
         await batch.run(given)
 
 
+async def no_room(w: World, given: list[ImageToVideo]) -> None:
+    """A disk on which no file can grow for a while, and two downloads that wait for that."""
+    batch = w.batch(downloads_at_once=2)
+    disk = Disk(batch._crew.store, "write")
+    batch._crew.downloader._store, disk.full = disk, True
+    asyncio.get_running_loop().call_later(1000, setattr, disk, "full", False)
+    async with batch:
+        await batch.run(given)
+
+
 async def pictures(w: World, given: list[ImageToVideo]) -> None:
     """Images of one's own, for each field that takes one."""
     tail = evolve(given[0], key="tail", image=PNG, tail_image=PNG)
@@ -439,6 +450,7 @@ SCENES = {
         service={"clip_bytes": 2_500_000},
     ),
     "full disk": Scene(full_disk),
+    "no room": Scene(no_room),
     "pictures": Scene(pictures),
     "dear": Scene(dear, 2, FaultPlan.of(Fault("price", "500", at=(1,))), ends=(*FAILED, Stage.PLANNED)),
     "put off": Scene(

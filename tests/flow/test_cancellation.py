@@ -244,7 +244,7 @@ async def test_a_download_struck_at_any_await_leaves_no_file_and_no_place_taken(
                 await asyncio.get_running_loop().run_in_executor(None, lambda: None)
             assert await found_in(tmp_path) <= {"a.mp4"}
             _store, downloader, _name = client._place(tmp_path / "a.mp4")
-            assert not downloader._places.locked()
+            assert not downloader._line.full
             w.simulator.faults = FaultPlan()
             file = await client.download(generation, tmp_path / "a.mp4")
             assert file.sha256 == await w.simulator.served_sha256(generation.id)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kling_async.rules.links import MAX_REDIRECTS, fault_of_link, is_local, is_private_host, redirected
+from kling_async.rules.links import MAX_REDIRECTS, expiry_of, fault_of_link, is_local, is_private_host, redirected
 
 QUICK = settings(deadline=None, max_examples=200)
 PUBLIC = [
@@ -178,4 +178,24 @@ def test_any_text_is_judged(url: str, location: str) -> None:
     """A link, or a redirect, of any text is followed or refused; it is never an error of another kind."""
     for text in (url, f"https://{url}", f"https://{url}:{location}/", redirected("https://cdn.example/", location)):
         assert isinstance(fault_of_link(text, local_service=False), str)
+        assert expiry_of(text) >= 0
         assert not (is_local(text) and fault_of_link(text, local_service=False) == "")
+
+
+@pytest.mark.parametrize(
+    ("query", "ends"),
+    [
+        ("cacheKey=00&ksSecret=ab&ksTime=6996dc99", 0x6996DC99),
+        ("ksTime=6996DC99&x=1", 0x6996DC99),
+        ("ksTime=0", 0),
+        ("", 0),
+        ("ksTime=", 0),
+        ("ksTime=xyz", 0),
+        ("ksTime=1" + "0" * 16, 0),
+        ("notksTime=6996dc99", 0),
+        ("x=ksTime=6996dc99", 0),
+    ],
+)
+def test_a_link_tells_its_end(query: str, ends: int) -> None:
+    """As the service writes it; one that tells nothing that can be read is taken for one that ends at any moment."""
+    assert expiry_of(f"https://cdn.example/a.mp4?{query}") == ends
