@@ -40,7 +40,9 @@ from kling_async.flow.reconciler import Reconciler
 from kling_async.flow.secretary import Secretary
 from kling_async.flow.service import Service
 from kling_async.flow.start import Keeper, look_only, prove_writable, read_start
+from kling_async.open_files import most_open_files
 from kling_async.ports import Clock, Journal, Observer, Transport, VideoStore
+from kling_async.rules.handles import within_files
 from kling_async.rules.links import is_local
 from kling_async.types.outcome import VideoFile
 from kling_async.types.request import ImageToVideo
@@ -94,16 +96,11 @@ def _core(
     background, dice = Background(), random.Random(seed)  # noqa: S311  # jitter is no secret
     clock = SystemClock() if clock is None else clock
     images = LocalImages(inputs)
-    service_settings = settings.service
+    remote = settings.service
     if transport is None:
-        transport = HttpTransport(
-            service_settings.base_url,
-            service_settings.api_key,
-            images,
-            connect_timeout=service_settings.connect_timeout,
-        )
-    service = Service(transport, images, service_settings, image_checks=settings.checks.image_checks)
-    gate = Gate(admission_of(settings.admission), dice, retry_after_cap=settings.admission.retry_after_cap)
+        transport = HttpTransport(remote.base_url, remote.api_key, images, connect_timeout=remote.connect_timeout)
+    service = Service(transport, images, remote, image_checks=settings.checks.image_checks)
+    gate = Gate(admission_of(settings, most_open_files()), dice, retry_after_cap=settings.admission.retry_after_cap)
 
     def heard(error: KlingError | None) -> None:
         if error is None:
@@ -264,7 +261,7 @@ def open_batch(  # noqa: PLR0913  # each by name; the last three are for tests
         window = await crew.experience.read(f"{service} {start.key_digest}")
         tally = await book.tally()
         found_open = tally.submitting + tally.uncertain + tally.submitted
-        core.gate.admission = admission_of(core.settings.admission, window=max(window, found_open))
+        core.gate.admission = admission_of(core.settings, most_open_files(), window=max(window, found_open))
         await purse.open()
         return start
 
@@ -273,9 +270,8 @@ def open_batch(  # noqa: PLR0913  # each by name; the last three are for tests
 
 
 def _settings(settings: Settings | None, flags: dict[str, object]) -> Settings:
-    if settings is None:
-        return load_settings(flags)[0]
-    return settings.updated(**flags)
+    found = load_settings(flags)[0] if settings is None else settings.updated(**flags)
+    return within_files(found, most_open_files())
 
 
 def generate_sync(

@@ -362,7 +362,10 @@ class TooLarge(DownloadError):
 
 
 class DiskFull(DownloadError):
-    """There is no room for the video. Make room and run again: it is fetched, not bought, a second time."""
+    """There is no room for the video: on the disk, or among the files that the system lets be open.
+
+    Make room and run again: it is fetched, not bought, a second time.
+    """
 
 
 class BudgetExceeded(KlingError):

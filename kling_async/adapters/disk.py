@@ -22,6 +22,7 @@ NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC"
 
 _OLD_FILE: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TOO_MANY_OPEN: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 _PIECES_AT_ONCE: Final = 1024  # IOV_MAX of Linux and macOS
 _NAME_SHOWN: Final = 100
@@ -31,6 +32,16 @@ _TEMPORARY: Final = re.compile(r"\..*\.[0-9]+\.[0-9a-f]{16}\.part", re.DOTALL)
 def is_full(error: OSError) -> bool:
     """Tell whether there was no room: the disk is full, or a quota is used up."""
     return error.errno in _FULL
+
+
+def has_no_room(error: OSError) -> bool:
+    """Tell whether there was no room: on the disk, or among the files that may be open."""
+    return is_full(error) or is_out_of_files(error)
+
+
+def is_out_of_files(error: OSError) -> bool:
+    """Tell whether no file could be opened since too many are: of this process, or of the whole system."""
+    return error.errno in _TOO_MANY_OPEN
 
 
 def describe(error: OSError | ValueError) -> str:

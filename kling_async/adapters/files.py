@@ -22,7 +22,7 @@ from kling_async.adapters.disk import (
     NEW_FILE,
     begin_flush,
     describe,
-    is_full,
+    has_no_room,
     is_temporary,
     make_folder,
     open_regular,
@@ -281,7 +281,7 @@ def _told(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if is_full(error):
+        if has_no_room(error):
             raise DiskFull(f"there is no room for {final} ({describe(error)}): make room") from error
         raise DownloadError(f"{final} cannot be written ({describe(error)})") from error
 

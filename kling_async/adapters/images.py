@@ -6,8 +6,10 @@ did not come as bytes, nor touch the disk on the loop's thread.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +21,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from attrs import evolve
 
-from kling_async.adapters.disk import describe, make_folder, open_regular, write_whole
+from kling_async.adapters.disk import describe, is_out_of_files, make_folder, open_regular, write_whole
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
@@ -28,6 +30,10 @@ from kling_async.types.image import ImageKind, ImageSource
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
+_FILES_AGAIN: Final = 1.0
+"""Seconds until a file is opened again that could not be, since too many are."""
 _FIRST_BYTES: Final = 4096
 _LONGEST_HEAD: Final = 16 * 1024 * 1024
 _REMEMBERED: Final = 4096
@@ -44,6 +50,7 @@ class LocalImages:
 
     def __init__(self, inputs: Path | None = None) -> None:
         self._inputs = inputs
+        self._told = False
         self._threads = Threads("kling-encode", 4)
         self._file_digest = lru_cache(_REMEMBERED)(_digest_of)
         self._file_facts = lru_cache(_REMEMBERED)(_facts_of)
@@ -140,7 +147,14 @@ class LocalImages:
         self._threads.close()
 
     async def _ask(self, source: ImageSource, read: Callable[[_Stamp], T]) -> T:
-        return await self._threads.ask(partial(_read_settled, self._places(source), read))
+        places = self._places(source)
+        while True:
+            try:
+                return await self._threads.ask(partial(_read_settled, places, read))
+            except _OutOfFilesError as error:
+                logger.log(logging.INFO if self._told else logging.WARNING, "%s: it is tried again", error)
+                self._told = True
+            await asyncio.sleep(_FILES_AGAIN)
 
     def _places(self, source: ImageSource) -> tuple[str, ...]:
         """Return where a file may lie: kept bytes by this journal, or by the one that their list of failures names."""
@@ -167,6 +181,10 @@ class _UnsettledError(Exception):
     """The file changed while it was read."""
 
 
+class _OutOfFilesError(Exception):
+    """Too many files are open for another one: that is no fault of the image's."""
+
+
 def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
     """Read a file that nobody is writing, or say what is wrong with it."""
     try:
@@ -179,6 +197,8 @@ def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
     except FileNotFoundError:
         raise _invalid(f"there is no file {places[0]}") from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_out_of_files(error):
+            raise _OutOfFilesError(f"{places[0]} cannot be read ({describe(error)})") from None
         raise _invalid(f"{places[0]} cannot be read: {describe(error)}") from None
     raise _invalid(f"{places[0]} is being written: wait until that has ended")
 

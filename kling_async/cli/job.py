@@ -103,6 +103,7 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
         given: All flags by name.
     """
     from kling_async.configuration import load_settings
+    from kling_async.open_files import raise_open_files
     from kling_async.types.settings import SETTING_NAMES
 
     log_to_stderr(verbose=given.pop("verbose"))
@@ -116,6 +117,7 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
         return complain(error, as_json=as_json)
     own = {name: given.pop(name) for name in ("dry_run", "yes", "simulate", "events", "quiet")}
     job, stand = Job(as_json=as_json, settings=settings, **own), Stand()
+    raise_open_files()
     code = run_loop(
         partial(work, job=job, stand=stand, **given),
         as_json=as_json,

@@ -13,8 +13,9 @@ import random
 from kling_async.errors import KlingError, RateLimited, ServiceUnavailable
 from kling_async.logs import get_logger
 from kling_async.rules.admission import START, Admission, Limits
+from kling_async.rules.handles import posts_within
 from kling_async.rules.retry import named_pause
-from kling_async.types.settings import AdmissionSettings
+from kling_async.types.settings import Settings
 
 logger = get_logger(__name__)
 
@@ -26,8 +27,9 @@ _KEY_WAVES = 3
 """Waves of POSTs refused for the key, none taken between, after which no more is tried."""
 
 
-def admission_of(wanted: AdmissionSettings, *, window: int = START) -> Admission:
-    """Make the decisions that settings ask for; `auto` begins with a window of so many at once."""
+def admission_of(settings: Settings, files: int, *, window: int = START) -> Admission:
+    """Make the decisions that settings ask for, within the files that may be open; `auto` begins with such a window."""
+    wanted = settings.admission
     adaptive = not isinstance(wanted.max_in_flight, int)
     cap = wanted.max_window if not isinstance(wanted.max_in_flight, int) else wanted.max_in_flight
     limits = Limits(
@@ -36,6 +38,7 @@ def admission_of(wanted: AdmissionSettings, *, window: int = START) -> Admission
         wanted.starts_per_second,
         backoff_first=wanted.backoff_first,
         backoff_cap=wanted.backoff_cap,
+        in_air=posts_within(settings, files),
     )
     return Admission(limits, window=window)
 

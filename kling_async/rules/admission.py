@@ -60,6 +60,8 @@ class Limits:
     """Seconds of the first pause."""
     backoff_cap: float = 60.0
     """Seconds of the longest pause."""
+    in_air: float = math.inf
+    """POSTs in the air at once that are never passed: each has files open."""
 
 
 class Admission:
@@ -81,7 +83,6 @@ class Admission:
         self._uncertain: set[str] = set()
         self._paused_until = -math.inf
         self._next_start = -math.inf
-        self._spacing = 0.0
         self._troubles = 0
         self._one_by_one = False
         self._trying = False
@@ -91,7 +92,7 @@ class Admission:
         self._fitted = self._burst = 0
         self._streak = self._accepted_since = 0
         self._patience = PROBE_AFTER
-        self._held = 0.0
+        self._spacing = self._held = 0.0
         self._accepted = self._refused = 0
         self.queued = 0
         """Open generations that the service has been keeping in its queue for long."""
@@ -149,9 +150,8 @@ class Admission:
 
     def _allowed_in_air(self) -> int:
         """Return how many POSTs may be in the air: what is refused at the limit is never more."""
-        if self._one_by_one:
-            return 1
-        return self._step if self._searching else max(RAMP_LEAST, self._open - self._in_air)
+        wanted = self._step if self._searching else max(RAMP_LEAST, self._open - self._in_air)
+        return 1 if self._one_by_one else int(min(wanted, self._limits.in_air))
 
     def _may_grow(self) -> bool:
         unbegun = self.unbegun > max(UNBEGUN[0], UNBEGUN[1] * self._open)
