@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from attrs import define, evolve, field
 
 from kling_async.adapters.disk import describe, make_folder, write_whole
-from kling_async.adapters.manifest import check_files, read_manifest
+from kling_async.adapters.manifest import check_files, look_at_files, read_manifest
 from kling_async.adapters.manifest_folder import folder_digest
 from kling_async.adapters.manifest_rows import Row
 from kling_async.adapters.pipe import STDIN, Pipe, folder_of
@@ -31,6 +31,7 @@ from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import InvalidRequest, ManifestError
 from kling_async.rules.identity import samples_of
 from kling_async.rules.limits import check_fields
+from kling_async.types.image import ImageSource
 from kling_async.types.request import ImageToVideo
 
 T = TypeVar("T")
@@ -49,6 +50,12 @@ _READING: Final = 1
 
 _CHUNK: Final = 500
 """Rows that are read in one thread hop."""
+
+_LOOKS: Final = 8
+"""Files that are looked at at once: on a disk behind a network each takes its time."""
+
+_LOOKED_AT: Final = 64
+"""Rows whose files are looked at together: so many are in memory, some of them with whole images."""
 
 _PIECE: Final = 1024 * 1024
 """Bytes that are copied at once."""
@@ -182,21 +189,25 @@ class Manifest:
 
     def _check(self) -> ManifestCheck:
         result = ManifestCheck()
-        with closing(Repeats()) as repeats:
-            for row in read_manifest(self.path, base=self._base, title=self.title):
-                result.note(row.errors or self._faults(row))
-                for sample in self._expand(row):
-                    repeats.note(sample)
-                    result.note(sample.errors if sample is not row else ())
+        rows = read_manifest(self.path, base=self._base, title=self.title)
+        looking = ThreadPoolExecutor(_LOOKS, thread_name_prefix="kling-look")
+        with looking as threads, closing(Repeats()) as repeats:
+            while chunk := list(islice(rows, _LOOKED_AT)):
+                looked_at = look_at_files(chunk, threads)
+                for row in chunk:
+                    result.note(row.errors or self._faults(row, looked_at))
+                    for sample in self._expand(row):
+                        repeats.note(sample)
+                        result.note(sample.errors if sample is not row else ())
             found = repeats.find(shown=SHOWN_ERRORS)
             result.rows = repeats.count - len(found.same)
         result.note_repeated(found)
         self._repeated = found.same
         return result
 
-    def _faults(self, row: Row) -> tuple[ManifestError, ...]:
+    def _faults(self, row: Row, looked_at: Mapping[ImageSource, str]) -> tuple[ManifestError, ...]:
         broken = check_fields(row.request) if self._image_checks and row.request is not None else []
-        return (*(row.fault(issue.message, issue.field) for issue in broken), *check_files(row))
+        return (*(row.fault(issue.message, issue.field) for issue in broken), *check_files(row, looked_at))
 
     def _expand(self, row: Row) -> Iterator[Row]:
         """Yield a row, or its samples one by one."""

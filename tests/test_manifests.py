@@ -17,6 +17,7 @@ from kling_async.rules.identity import content_digest, default_key, written_dige
 from kling_async.types.record import Record, Stage, Trouble
 from kling_async.types.request import ImageToVideo
 
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(40)
 URL = "https://images.example/cat.png"
 
 
@@ -146,3 +147,14 @@ async def test_samples_take_no_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert count == 20_000
+
+
+async def test_all_images_are_looked_at_before_any_row_is_given_out(tmp_path: Path) -> None:
+    """A thousand rows of as many files: each that is no image is told with its line, in the order of the lines."""
+    for number in range(1000):
+        (tmp_path / f"{number}.png").write_bytes(b"<html>" * 9 if number % 250 == 249 else PNG)
+    table: list[dict[str, object]] = [{"image": f"{number}.png", "prompt": str(number)} for number in range(1000)]
+    path = written(tmp_path, *table)
+    found = await check(path)
+    assert [(error.line, error.field) for error in found.errors] == [(at, "image") for at in (250, 500, 750, 1000)]
+    assert all("begins like no image" in str(error) for error in found.errors)

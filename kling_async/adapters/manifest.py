@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from kling_async.adapters.columns import Columns, read_columns
@@ -81,10 +83,23 @@ def _read(path: Path, folder: str, title: str) -> Iterator[Row]:
             yield from _read_objects(lines, folder) if jsonl else _read_table(lines, delimiter, folder)
 
 
-def check_files(row: Row) -> tuple[ManifestError, ...]:
-    """Check that each local image of a row is a file that can be read and begins like an image."""
+def look_at_files(rows: Iterable[Row], threads: Executor) -> dict[ImageSource, str]:
+    """Look at the local images of some rows, several at once, each file once; return what is wrong with each."""
+    images = [source for row in rows if row.request is not None for _, source in row.request.images]
+    files = list(dict.fromkeys(source for source in images if source.kind is ImageKind.PATH))
+    return dict(zip(files, threads.map(_file_fault, files), strict=True))
+
+
+def check_files(row: Row, looked_at: Mapping[ImageSource, str] = MappingProxyType({})) -> tuple[ManifestError, ...]:
+    """Check that each local image of a row is a file that can be read and begins like an image.
+
+    Args:
+        row: The row.
+        looked_at: What `look_at_files` found; other files are looked at now.
+    """
     images = row.request.images if row.request is not None else ()
-    return tuple(row.fault(fault, name) for name, source in images if (fault := _file_fault(source)))
+    faults = ((name, looked_at[source] if source in looked_at else _file_fault(source)) for name, source in images)
+    return tuple(row.fault(fault, name) for name, fault in faults if fault)
 
 
 def _peek(file: io.BufferedReader, title: str) -> bytes:

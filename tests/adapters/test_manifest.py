@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kling_async.adapters.columns import FIELDS, find_meant
-from kling_async.adapters.manifest import check_files, read_manifest
+from kling_async.adapters.manifest import check_files, look_at_files, read_manifest
 from kling_async.adapters.manifest_rows import Row, parse_json
 from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import ManifestError
@@ -533,6 +536,21 @@ class TestFailuresColumns:
         assert request(row).carry == {"own": 3, **carry}
 
 
+class Together(ThreadPoolExecutor):
+    """Threads whose work begins only when all of it is under way: more pieces than threads would never begin."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__(pieces)
+        self._all_here = threading.Barrier(pieces, timeout=30)
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        def begun() -> Any:
+            self._all_here.wait()
+            return work(*args, **options)
+
+        return super().submit(begun)
+
+
 class TestCheckFiles:
     """What is looked at before anything is paid."""
 
@@ -577,6 +595,17 @@ class TestCheckFiles:
         os.truncate(tmp_path / "a.png", 64 * 1024**3)
 
         assert self.checked(tmp_path, image="a.png") == []
+
+    def test_files_are_looked_at_together_and_each_once(self, tmp_path: Path) -> None:
+        """Two that wait for each other are both looked at; a file of many rows is opened for the first of them."""
+        (tmp_path / "a.png").write_bytes(PNG)
+        found = rows(lines(tmp_path, *({"image": name} for name in ("no.png", "a.png", "nor.png", "no.png"))))
+        with Together(3) as threads:
+            looked_at = look_at_files(found, threads)
+
+        assert [source.text for source in looked_at] == ["no.png", "a.png", "nor.png"]
+        assert [len(check_files(row, looked_at)) for row in found] == [1, 0, 1, 1]
+        assert [error.line for row in found for error in check_files(row, looked_at)] == [1, 3, 4]
 
     def test_a_faulty_row_has_nothing_to_look_at(self) -> None:
         """Its faults are told already."""
