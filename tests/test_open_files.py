@@ -1,0 +1,89 @@
+"""A process that may open no more files: whoever meets that is told what it is, or waits; no image is called bad."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from kling_async import DiskFull
+from kling_async.adapters.files import LocalVideoStore
+from kling_async.adapters.images import LocalImages
+from kling_async.open_files import most_open_files, raise_open_files
+from kling_async.types.image import ImageSource
+
+if sys.platform == "win32":
+    pytest.skip("the limit is another one there", allow_module_level=True)
+import resource
+
+pytestmark = pytest.mark.looptime
+
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d494844520000014000000140080000000094b4a1d7")
+Limit: TypeAlias = Callable[[int], None]
+
+
+@pytest.fixture
+def limit() -> Iterator[Limit]:
+    """Set how many files this process may have open, and set it back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda files: resource.setrlimit(resource.RLIMIT_NOFILE, (files, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextmanager
+def none_left(limit: Limit) -> Iterator[Callable[[], None]]:
+    """Let no more files be opened; yields what lets some be opened again."""
+    before = most_open_files()
+    highest = os.dup(0)
+    os.close(highest)
+    limit(highest)
+    yield lambda: limit(before)
+    limit(before)
+
+
+async def test_a_video_that_cannot_be_begun_is_told_as_one_without_room(tmp_path: Path, limit: Limit) -> None:
+    """A batch waits for room, and a client hears what is the matter."""
+    store = LocalVideoStore(tmp_path)
+    async with store.stage("first.mp4"):  # its threads are there
+        pass
+    with none_left(limit), pytest.raises(DiskFull, match="Too many open files"):
+        async with store.stage("a.mp4"):
+            pass
+    async with store.stage("a.mp4") as staged:
+        await staged.commit()
+    await store.aclose()
+
+
+async def test_an_image_that_cannot_be_opened_is_waited_for(
+    tmp_path: Path, limit: Limit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no fault of the image's: its facts come when a file can be opened, and it is told once."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    images = LocalImages()
+    assert await images.size(ImageSource.of(path)) == len(PNG)  # its thread is there
+    with none_left(limit) as free:
+        asyncio.get_running_loop().call_later(10.5, free)
+        began = asyncio.get_running_loop().time()
+        facts = await images.facts(ImageSource.of(path))
+    assert (facts.width, facts.height) == (320, 320)
+    assert 10 <= asyncio.get_running_loop().time() - began < 13
+    assert sum(record.levelno >= logging.WARNING for record in caplog.records) == 1
+    assert "Too many open files" in caplog.text
+    await images.aclose()
+
+
+def test_the_soft_limit_is_raised_as_far_as_it_may_be(limit: Limit) -> None:
+    """And not beyond what anybody needs."""
+    limit(200)
+    assert most_open_files() == 200
+    raise_open_files()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert most_open_files() == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
