@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -277,3 +278,23 @@ def test_masks_of_different_sizes_are_told() -> None:
 def test_no_masks_no_issues() -> None:
     """Most requests have none."""
     assert check_masks(facts(1000, 1000), []) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(FORMATS), st.data())
+def test_a_large_head_with_flipped_bits_never_raises(name: str, data: st.DataObject) -> None:
+    """With a camera's blocks before the picture, flipped anywhere and cut anywhere, read as an adapter reads."""
+    image = bytearray(_with_large_head(name))
+    for bit in data.draw(st.lists(st.integers(0, 8 * min(len(image), 5000) - 1), max_size=20)):
+        image[bit // 8] ^= 1 << bit % 8
+    reading, given_bytes = read_in_steps(bytes(image[: data.draw(st.integers(16, len(image)))]))
+    assert isinstance(reading, Reading)
+    assert given_bytes <= len(image)
+    assert not isinstance(reading, ImageFacts) or (reading.width > 0 and reading.height > 0)
+
+
+@cache
+def _with_large_head(name: str) -> bytes:
+    profile = {"icc_profile": bytes(2000)}
+    options: dict[str, dict[str, Any]] = {"jpeg": {"exif": exif(6, 3000), **profile}, "webp": profile}
+    return draw(name, 60, 80, **options.get(name, {}))

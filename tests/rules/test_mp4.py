@@ -6,6 +6,7 @@ import random
 import struct
 import tracemalloc
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING
 
 import av
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from kling_async.errors import NotAVideo, Truncated
 from kling_async.rules.mp4 import MOOV_CAP, BoxWalk, Mp4Facts
+from kling_async.simulator.clips import read_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -307,3 +309,35 @@ def test_a_box_without_a_size_needs_an_index_that_vouches_for_it(clips: dict[str
     index = [struct.pack(">I4s", MOOV_CAP + 8, b"moov"), bytes(MOOV_CAP)]
     assert walk(FTYP, *index, box(b"mdat")) == Mp4Facts()
     assert verdict(FTYP, *index, box(b"mdat", size=0), b"data") == "Truncated"
+
+
+def edges(data: bytes, start: int = 0, end: int | None = None) -> list[int]:
+    """List where each box begins, those inside of `moov` too."""
+    at, found = start, []
+    while at + 8 <= (len(data) if end is None else end):
+        size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        found.append(at)
+        if kind in {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta"}:
+            found += edges(data, at + 8, at + size)
+        at += max(8, size)
+    return found
+
+
+@pytest.mark.parametrize("seconds", [5, 10])
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_served_clip_that_was_cut_or_flipped_raises_nothing_else(seconds: int, data: st.DataObject) -> None:
+    """Cut at the edge of any box, or one byte beside it, it is not whole; with bits flipped anywhere, it is judged."""
+    whole = _served(seconds)
+    assert verdict(whole) == "whole"
+    cut = data.draw(st.sampled_from(edges(whole))) + data.draw(st.integers(-1, 8))
+    assert verdict(whole[: max(0, min(cut, len(whole) - 1))]) in {"Truncated", "NotAVideo"}
+    hurt = bytearray(whole)
+    for bit in data.draw(st.lists(st.integers(0, 8 * len(hurt) - 1), min_size=1, max_size=20)):
+        hurt[bit // 8] ^= 1 << bit % 8
+    assert verdict(hurt) in {"whole", "Truncated", "NotAVideo"}
+
+
+@cache
+def _served(seconds: int) -> bytes:
+    return read_template(seconds).stamped("gen-1")
