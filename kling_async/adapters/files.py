@@ -6,32 +6,23 @@ never touch the disk on the loop's thread, nor leave anything but a whole file u
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import Final
 
 from kling_async.adapters.disk import (
-    NEW_FILE,
-    begin_flush,
     describe,
-    has_no_room,
     is_temporary,
-    make_folder,
     open_regular,
-    sync_folder,
-    temporary_name,
-    write_all,
 )
 from kling_async.adapters.threads import Threads
-from kling_async.errors import DiskFull, DownloadError
+from kling_async.adapters.video_part import Part
+from kling_async.errors import DownloadError
 from kling_async.rules.reading import Reading
 from kling_async.types.outcome import FileFacts
 
@@ -61,7 +52,7 @@ class LocalVideoStore:
             DiskFull: There is no room.
             DownloadError: The folder cannot be written.
         """
-        part = _Part(self.path(name))
+        part = Part(self.path(name))
         self._live.add(part.path)
         try:
             await self._threads.finish(part.open)
@@ -98,7 +89,7 @@ class LocalVideoStore:
             DiskFull: There is no room.
             DownloadError: The disk refused otherwise.
         """
-        part = _Part(self.path(other))
+        part = Part(self.path(other))
         self._live.add(part.path)
         try:
             return await self._threads.finish(partial(part.link_to, self.path(name)))
@@ -148,7 +139,7 @@ class LocalStagedVideo:
     download goes on from there.
     """
 
-    def __init__(self, part: _Part, threads: Threads) -> None:
+    def __init__(self, part: Part, threads: Threads) -> None:
         self._part = part
         self._threads = threads
         self.size = 0
@@ -184,106 +175,6 @@ class LocalStagedVideo:
             DownloadError: The disk refused otherwise.
         """
         return await self._threads.finish(self._part.commit)
-
-
-class _Part:
-    """The file itself, used on threads. Its lock keeps the work in order for a caller that left before its end."""
-
-    def __init__(self, final: Path) -> None:
-        self.path = final.with_name(temporary_name(final.name))
-        self.size = 0
-        self.digest = hashlib.sha256()
-        self.over = False
-        self._final = final
-        self._handle: int | None = None
-        self._lock = Lock()
-
-    def open(self) -> None:
-        with self._lock, _told(self._final):
-            if self.over:
-                return
-            if self._final.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-            try:
-                self._handle = os.open(self.path, NEW_FILE, 0o666)
-            except FileNotFoundError:
-                make_folder(self.path.parent)
-                self._handle = os.open(self.path, NEW_FILE, 0o666)
-
-    def write(self, pieces: Sequence[bytes]) -> None:
-        with self._lock, _told(self._final):
-            handle = self._opened()
-            os.lseek(handle, self.size, os.SEEK_SET)
-            written = write_all(handle, pieces)
-            begin_flush(handle, self.size, written)
-            # All of it is there: what comes now cannot fail.
-            for piece in pieces:
-                self.digest.update(piece)
-            self.size += written
-
-    def restart(self) -> None:
-        with self._lock, _told(self._final):
-            os.ftruncate(self._opened(), 0)
-            self.size = 0
-            self.digest = hashlib.sha256()
-
-    def commit(self) -> Path:
-        with self._lock, _told(self._final):
-            handle = self._opened()
-            os.ftruncate(handle, self.size)
-            os.fsync(handle)
-            self._handle = None
-            os.close(handle)
-            self.path.replace(self._final)
-            self.over = True
-            sync_folder(self._final.parent)
-        return self._final
-
-    def link_to(self, source: Path) -> bool:
-        """Become a link to a file, or a copy of it, and take the final name."""
-        with self._lock, _told(self._final):
-            if not source.is_file():
-                return False
-            make_folder(self.path.parent)
-            try:
-                os.link(source, self.path)
-            except OSError:
-                shutil.copyfile(source, self.path)
-                with self.path.open("rb") as copy:
-                    os.fsync(copy.fileno())
-            self.path.replace(self._final)
-            # Two names of one file: renaming one over the other leaves both.
-            self.path.unlink(missing_ok=True)
-            self.over = True
-            sync_folder(self._final.parent)
-        return True
-
-    def discard(self) -> None:
-        with self._lock, suppress(OSError):
-            if self.over:
-                return
-            self.over = True
-            if self._handle is not None:
-                with suppress(OSError):
-                    os.close(self._handle)
-                self._handle = None
-            self.path.unlink(missing_ok=True)
-
-    def _opened(self) -> int:
-        if self._handle is None:
-            raise RuntimeError(f"{self._final}: the staging of this video is over")
-        return self._handle
-
-
-@contextmanager
-def _told(final: Path) -> Iterator[None]:
-    """Say what the disk's refusal means."""
-    try:
-        yield
-    except OSError as error:
-        if has_no_room(error):
-            raise DiskFull(f"there is no room for {final} ({describe(error)}): make room") from error
-        raise DownloadError(f"{final} cannot be written ({describe(error)})") from error
 
 
 def _examine(path: Path) -> FileFacts | None:

@@ -25,12 +25,13 @@ from kling_async.adapters.disk import describe, is_out_of_files, make_folder, op
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
+from kling_async.logs import get_logger
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
 from kling_async.types.image import ImageKind, ImageSource
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _FILES_AGAIN: Final = 1.0
 """Seconds until a file is opened again that could not be, since too many are."""

@@ -7,7 +7,6 @@ link that is refused leads to a fresh link, a bounded number of times; nothing h
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 
@@ -24,6 +23,7 @@ from kling_async.errors import (
 from kling_async.flow.line import Line
 from kling_async.flow.room import PatientVideo, Room
 from kling_async.flow.transfer import Transfer
+from kling_async.logs import get_logger
 from kling_async.ports import Transport, VideoStore
 from kling_async.rules.links import MAX_REDIRECTS, expiry_of, fault_of_link, redirected
 from kling_async.rules.retry import Operation, Verdict, backoff, decide
@@ -33,7 +33,7 @@ from kling_async.types.record import Verified
 from kling_async.types.settings import AdmissionSettings, DownloadSettings
 from kling_async.types.statistics import DownloadStatistics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FreshLink = Callable[[], Awaitable[RemoteVideo]]
 OnVerified = Callable[[Verified], Awaitable[None]]

@@ -7,7 +7,6 @@ people, and they may take their time.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any, Final
 from attrs import define
 
 from kling_async.errors import DiskFull
+from kling_async.logs import get_logger
 from kling_async.ports import StagedVideo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOOK_AGAIN: Final = 15.0
 """Seconds between two looks whether there is room again."""

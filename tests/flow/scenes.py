@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 
 from kling_async import Batch, ImageToVideo
 from kling_async.errors import DiskFull
+from kling_async.flow.remaining import Remaining
 from kling_async.flow.retries import Retry
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.types.record import Stage
@@ -115,6 +116,18 @@ async def held_against_the_journal(w: World, given: list[ImageToVideo]) -> None:
         await batch.verify(deep=True)
     async with w.batch(offline=True) as batch:
         await batch.verify(deep=True)
+
+
+async def from_the_journal_alone(w: World, given: list[ImageToVideo]) -> None:
+    """A source is taken in whole, and its rows are run by another process that does not read it."""
+    async with w.batch(max_in_flight=1) as batch:
+        await batch.enrolment.expect(len(given))
+        await batch.enrol(given)
+        await batch.enrolment.complete("a source")
+    async with w.batch(max_in_flight=1) as batch:
+        await batch.enrolment.source()
+        await batch.foresee()
+        await batch.run(Remaining())
 
 
 async def one_place(w: World, given: list[ImageToVideo]) -> None:
@@ -364,6 +377,7 @@ SCENES = {
     "slowly": Scene(slowly, 12),
     "equal": Scene(equal, 3, alike=True),
     "held against the journal": Scene(held_against_the_journal),
+    "from the journal alone": Scene(from_the_journal_alone),
     "equal and bad": Scene(equal, 3, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "bad, and the same again": Scene(one_place, 2, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "left and resumed": Scene(

@@ -40,6 +40,7 @@ START = "start.py"
 SPARED: dict[str, str] = {
     r"start\.py read_start: await journal\.note\(_KEEPER, keeper": "a client's alone: its own test strikes it",
     r"start\.py _kept_by: await journal\.note\('service": "as that: a journal of another keeper comes here",
+    r"enrolment\.py Enrolment\._are_split: await self\._journal\.note\(_PLACES, _FOLDERS": "at ten thousand rows alone",
     r"async with asyncio\.timeout\(": "entering and leaving it never waits",
     r"await self\.(_crew\.)?_?background\.(ready|start)\(": "a batch has begun its background task when it comes here",
     r"poller\.py Poller\.watch: await self\._workers\.start": "as that: the workers are begun in it",

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -75,8 +75,10 @@ def run_seed(scenario: Scenario, *, trace: list[str] | None = None) -> Run:
     )
     shm = Path("/dev/shm")  # noqa: S108 - memory, where there is some: an fsync costs nothing there
     loops: list[SimulatedLoop] = []
-    logging.getLogger("kling_async").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None, prefix="kling-simulation-") as place:
+    with (
+        _silence(),
+        tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None, prefix="kling-simulation-") as place,
+    ):
         try:
             _live_on(run, remote, Path(place), loops)
         finally:
@@ -85,6 +87,18 @@ def run_seed(scenario: Scenario, *, trace: list[str] | None = None) -> Run:
             _close_files(place)
     run.bought = len(remote.desk.book.bought())
     return run
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Log nothing: what is said of thousands of troubles is read by nobody."""
+    package = logging.getLogger("kling_async")
+    before = package.level
+    package.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        package.setLevel(before)
 
 
 def _live_on(run: Run, remote: Remote, place: Path, loops: list[SimulatedLoop]) -> None:

@@ -36,7 +36,7 @@ _DOWNTIMES: Final = (0.0, 5.0, 120.0, 2_000.0, 7_500.0, 100_000.0, 270_000.0)
 """Seconds between two lives."""
 
 
-_NEAR: Final = ("_Part.commit", "_Part.", "file host", "a piece of a video", "out", "back")
+_NEAR: Final = ("Part.commit", "Part.", "file host", "a piece of a video", "out", "back")
 """Kinds of effects, by what their names hold."""
 _NEAR_SHARE: Final = 1 / 3
 """Share of the lives that are killed among those of one kind."""

@@ -1,0 +1,132 @@
+"""The file of one video on its way: it grows under a temporary name, and takes its final one when all of it is durable.
+
+Everything here blocks: threads call it. This room must never leave anything but a whole file under a final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+
+from kling_async.adapters.disk import (
+    NEW_FILE,
+    begin_flush,
+    describe,
+    has_no_room,
+    make_folder,
+    sync_folder,
+    temporary_name,
+    write_all,
+)
+from kling_async.errors import DiskFull, DownloadError
+
+
+class Part:
+    """The file itself, used on threads. Its lock keeps the work in order for a caller that left before its end."""
+
+    def __init__(self, final: Path) -> None:
+        self.path = final.with_name(temporary_name(final.name))
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self.over = False
+        self._final = final
+        self._handle: int | None = None
+        self._lock = Lock()
+
+    def open(self) -> None:
+        """Open it under its temporary name; its folder is made."""
+        with self._lock, told(self._final):
+            if self.over:
+                return
+            if self._final.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+            try:
+                self._handle = os.open(self.path, NEW_FILE, 0o666)
+            except FileNotFoundError:
+                make_folder(self.path.parent)
+                self._handle = os.open(self.path, NEW_FILE, 0o666)
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Append and digest; all of it or nothing."""
+        with self._lock, told(self._final):
+            handle = self._opened()
+            os.lseek(handle, self.size, os.SEEK_SET)
+            written = write_all(handle, pieces)
+            begin_flush(handle, self.size, written)
+            # All of it is there: what comes now cannot fail.
+            for piece in pieces:
+                self.digest.update(piece)
+            self.size += written
+
+    def restart(self) -> None:
+        """Throw away what was written."""
+        with self._lock, told(self._final):
+            os.ftruncate(self._opened(), 0)
+            self.size = 0
+            self.digest = hashlib.sha256()
+
+    def commit(self) -> Path:
+        """Make the bytes durable, and give them their final name."""
+        with self._lock, told(self._final):
+            handle = self._opened()
+            os.ftruncate(handle, self.size)
+            os.fsync(handle)
+            self._handle = None
+            os.close(handle)
+            self.path.replace(self._final)
+            self.over = True
+            sync_folder(self._final.parent)
+        return self._final
+
+    def link_to(self, source: Path) -> bool:
+        """Become a link to a file, or a copy of it, and take the final name."""
+        with self._lock, told(self._final):
+            if not source.is_file():
+                return False
+            make_folder(self.path.parent)
+            try:
+                os.link(source, self.path)
+            except OSError:
+                shutil.copyfile(source, self.path)
+                with self.path.open("rb") as copy:
+                    os.fsync(copy.fileno())
+            self.path.replace(self._final)
+            # Two names of one file: renaming one over the other leaves both.
+            self.path.unlink(missing_ok=True)
+            self.over = True
+            sync_folder(self._final.parent)
+        return True
+
+    def discard(self) -> None:
+        """Remove it, unless it has its name; whatever the disk says."""
+        with self._lock, suppress(OSError):
+            if self.over:
+                return
+            self.over = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    os.close(self._handle)
+                self._handle = None
+            self.path.unlink(missing_ok=True)
+
+    def _opened(self) -> int:
+        if self._handle is None:
+            raise RuntimeError(f"{self._final}: the staging of this video is over")
+        return self._handle
+
+
+@contextmanager
+def told(final: Path) -> Iterator[None]:
+    """Say what the disk's refusal means."""
+    try:
+        yield
+    except OSError as error:
+        if has_no_room(error):
+            raise DiskFull(f"there is no room for {final} ({describe(error)}): make room") from error
+        raise DownloadError(f"{final} cannot be written ({describe(error)})") from error
