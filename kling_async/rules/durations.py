@@ -34,6 +34,8 @@ BLUR: Final = 0.5
 """Share of what was seen in each neighbour that counts for a bin, too: a bin by itself sees few."""
 MEMORY: Final = 1000
 """Finishes over which what was learned is forgotten."""
+TAKEN_OVER: Final = 30
+"""Finishes that an earlier run's lessons count for at the most: the service may have become another since."""
 REFRESH: Final = 5
 """Finishes after which the schedule is made anew…"""
 REFRESH_SHARE: Final = 0.02
@@ -197,9 +199,10 @@ class Durations:
         )
         if not sound or not math.isfinite(seen):
             return
-        self.seen = min(max(0.0, seen), 2.0 * MEMORY)
+        keep = min(1.0, TAKEN_OVER / seen) if seen > 0 else 0.0
+        self.seen = keep * max(0.0, seen)
         for place, done, exposed in bins:
-            self._finished[place], self._exposure[place] = done, exposed
+            self._finished[place], self._exposure[place] = keep * done, keep * exposed
 
 
 class Schedule:

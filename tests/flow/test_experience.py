@@ -15,6 +15,7 @@ from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.flow.experience import DURATIONS, STATISTICS, WINDOW
 from kling_async.journals import read_status
 from kling_async.rules.admission import START
+from kling_async.rules.durations import TAKEN_OVER
 from tests.flow.harness import World, requests, world
 
 pytestmark = pytest.mark.looptime
@@ -106,7 +107,7 @@ async def test_the_next_run_polls_by_what_was_learned(tmp_path: Path) -> None:
             taken_over = batch._crew.poller.learned()
             assert taken_over.keys() == learned.keys()
             (kind,) = learned
-            assert taken_over[kind]["seen"] == pytest.approx(learned[kind]["seen"], rel=0.01)
+            assert taken_over[kind]["seen"] == min(TAKEN_OVER, learned[kind]["seen"])
             report = await batch.run(requests(100))
         knowing = report.polls / 30
     async with world(tmp_path / "new", limit=24, latency=0.3, sigma=0.15) as w:

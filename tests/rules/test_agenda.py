@@ -410,6 +410,22 @@ def test_what_was_learned_is_taken_up_by_the_next_agenda() -> None:
     assert taken_over.lag < 1.3 * fresh.lag
 
 
+@pytest.mark.parametrize(("before", "after", "polls"), [(3.0, 300.0, 40), (300.0, 3.0, 12), (300.0, 300.0, 15)])
+def test_lessons_of_another_speed_are_soon_unlearned(before: float, after: float, polls: int) -> None:
+    """A service that became a hundred times slower or faster since the last run costs neither polls nor hours."""
+    dice = random.Random(1)
+
+    def run(agenda: PollAgenda, median: float, number: int) -> Any:
+        return poll_agenda(agenda, [median * dice.lognormvariate(0, 0.15) for _ in range(number)], seed=1)
+
+    first = PollAgenda(Pace(0.2, 60.0))
+    run(first, before, 600)
+    found = run(PollAgenda(Pace(0.2, 60.0), json.loads(json.dumps(first.learned()))), after, 400)
+    assert found.polls / 400 <= polls
+    late = found.lags[100:]
+    assert sum(late) / len(late) <= max(0.02 * after, LEAST_LAG) * 1.5 + 1.0
+
+
 @pytest.mark.parametrize("garbage", [{"": {}}, {"": {"version": 1, "seen": 1e999, "bins": [[1e999, 1, 1]]}}])
 def test_an_unreadable_past_is_as_if_there_were_none(garbage: dict[str, Any]) -> None:
     """It costs some polls, and stops nothing."""
