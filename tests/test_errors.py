@@ -45,6 +45,7 @@ VALUES = {
     "key": "row 7",
     "line": 7,
     "field": "duration",
+    "file": "cat.txt",
 }
 
 

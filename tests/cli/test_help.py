@@ -10,7 +10,7 @@ from functools import partial
 
 from kling_async._version import __version__
 from kling_async.cli.app import COMMANDS
-from tests.cli.harness import World, at_once
+from tests.cli.harness import World, at_once, until
 
 HEAVY = {"aiohttp", "aiofiles", "anyio", "cattrs", "rich", "sqlite3", "kling_async.assembly"}
 
@@ -57,6 +57,7 @@ def test_the_simulator_serves_until_it_is_stopped(world: World) -> None:
     """`simulate`: tells its address and key as a line for the shell; a run against it goes through; 143 at its end."""
     serving = world.start("simulate", "--port", "0", "--speed", "1000", "--clips", "template", "--admin")
     serving.says("Ctrl-C stops")
+    until(lambda: serving.out.endswith("\n"), "the address")
     words = serving.out.split()
     assert words[0] == "export"
     env = dict(word.split("=", 1) for word in words[1:])
