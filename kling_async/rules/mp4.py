@@ -39,6 +39,8 @@ _ENDLESS: Final = 1 << 64
 _PADDING: Final = b"\0\0\0\0"
 _BEFORE_FTYP: Final = frozenset({b"ftyp", b"styp", b"free", b"skip", b"wide", b"uuid", b"pdin"})
 _NEEDED: Final = (b"ftyp", b"moov", b"mdat")
+_OTHER: Final = b""
+"""Stands for all kinds of boxes that nothing follows from: a file may have millions of them."""
 _ONLY_ONCE: Final = frozenset({b"ftyp", b"moov"})
 _MUST_TELL_ITS_SIZE: Final = frozenset({b"ftyp", b"moov", b"moof"})
 
@@ -160,7 +162,7 @@ class BoxWalk:
         size = _size_of(header, start)
         self._kind, self._end = kind, start + size if size else _ENDLESS
         self._left = size - len(header) if size else _ENDLESS
-        self._found.add(kind)
+        self._found.add(kind if kind in _NEEDED or kind == b"moof" else _OTHER)
         self._lacks_mdat = kind == b"moof" or (self._lacks_mdat and kind != b"mdat")
         if kind == b"moov" and size <= MOOV_CAP:
             self._moov = bytearray()

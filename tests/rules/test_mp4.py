@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 import tracemalloc
@@ -299,6 +300,16 @@ def test_memory_does_not_grow_with_the_video() -> None:
     tracemalloc.start()
     assert verdict(FTYP + moov() + struct.pack(">I4sQ", 1, b"mdat", 1 << 40), *[piece] * 10_000) == "Truncated"
     assert tracemalloc.get_traced_memory()[1] < len(piece)
+    tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_boxes() -> None:
+    """A host that sends empty boxes without end, each of another kind, fills no memory."""
+    kinds = (struct.pack(">I4B", 8, *kind) for kind in itertools.product(range(65, 90), repeat=4))
+    many = b"".join(itertools.islice(kinds, 50_000))
+    tracemalloc.start()
+    assert verdict(FTYP + moov() + box(b"mdat", b"x"), many) == "whole"
+    assert tracemalloc.get_traced_memory()[1] < 100_000
     tracemalloc.stop()
 
 
