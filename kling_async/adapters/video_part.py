@@ -91,17 +91,25 @@ class Part:
                 return False
             make_folder(self.path.parent)
             try:
-                os.link(source, self.path)
+                self._become(source)
+                self.path.replace(self._final)
             except OSError:
-                shutil.copyfile(source, self.path)
-                with self.path.open("rb") as copy:
-                    os.fsync(copy.fileno())
-            self.path.replace(self._final)
+                with suppress(OSError):  # a part of a copy must not keep the room that it lacked
+                    self.path.unlink(missing_ok=True)
+                raise
             # Two names of one file: renaming one over the other leaves both.
             self.path.unlink(missing_ok=True)
             self.over = True
             sync_folder(self._final.parent)
         return True
+
+    def _become(self, source: Path) -> None:
+        try:
+            os.link(source, self.path)
+        except OSError:
+            shutil.copyfile(source, self.path)
+            with self.path.open("rb") as copy:
+                os.fsync(copy.fileno())
 
     def discard(self) -> None:
         """Remove it, unless it has its name; whatever the disk says."""

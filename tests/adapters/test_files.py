@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import resource
@@ -418,6 +419,26 @@ async def test_a_full_disk_is_told_as_such(local: LocalVideoStore) -> None:
         fill_up(staged)
         with pytest.raises(DiskFull, match=r"no room for .*a\.mp4 .*: make room"):
             await staged.write([WHOLE])
+
+
+async def test_a_copy_that_failed_leaves_nothing(
+    local: LocalVideoStore, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file can have no second name and there is no room for a copy, what was copied gives its room back."""
+    await put(local, "a.mp4", bytes(1_500_000))
+    monkeypatch.setattr(os, "link", refuse)
+    with largest_file(1_000_000), pytest.raises(DownloadError, match=r"b\.mp4 cannot be written"):
+        await local.link("a.mp4", "b.mp4")
+    monkeypatch.undo()
+    (videos / "c.mp4").mkdir()
+    with pytest.raises(DownloadError, match=r"c\.mp4 cannot be written"):
+        await local.link("a.mp4", "c.mp4")
+
+    assert files(videos) == ["a.mp4", "c.mp4/"]
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "this file system has no links")
 
 
 def fill_up(staged: StagedVideo) -> None:
