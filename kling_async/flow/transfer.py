@@ -33,7 +33,9 @@ BLOCK: Final = 1024 * 1024
 _Block: TypeAlias = tuple[Sequence[bytes], int]
 """Pieces, and how many bytes they are."""
 
-_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)")
+_STRONG: Final = re.compile(r"(?!W/)[!-~]+")
+"""A mark that stands for the very bytes, and can be sent back."""
 
 
 class Transfer:
@@ -96,16 +98,20 @@ class Transfer:
             await self.restart()
         self._expected = _length(download.headers)
         etag = download.headers.get("etag", "")
-        self._etag = etag if etag and not etag.startswith("W/") else None
+        # Where the bytes come packed, a place among them is none in the file.
+        resumable = _STRONG.fullmatch(etag) and "content-encoding" not in download.headers
+        self._etag = etag if resumable else None
         if self._expected is not None and self._expected > self._max_bytes:
             raise TooLarge(f"the file has {self._expected} bytes; at most {self._max_bytes} are taken")
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         found = _RANGE.fullmatch(headers.get("content-range", ""))
-        if found is None or int(found[1]) != self.got:
+        if found is None or int(found[1]) != self.got or "content-encoding" in headers:
             return False
-        if found[2] != "*":
-            self._expected = int(found[2])
+        total = self._expected if found[2] == "*" else int(found[2])
+        if self.got and (self._expected not in {None, total} or headers.get("etag", self._etag) != self._etag):
+            return False  # of another file: the host does not heed what it was asked by
+        self._expected = total
         return True
 
     async def _append(self, pieces: Sequence[bytes], gathered: int) -> None:

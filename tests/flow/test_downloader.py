@@ -394,8 +394,10 @@ async def test_without_a_strong_mark_it_is_begun_again(etag: str) -> None:
         ScriptedDownload(206, {"content-range": "bytes=1000-"}, [WHOLE[1000:]]),
         ScriptedDownload(416, {"content-range": f"bytes */{len(WHOLE)}"}, []),
         ScriptedDownload(206, {"content-range": "bytes 1000-1009/1010"}, [WHOLE[1000:1010]]),
+        ScriptedDownload(206, {"content-range": f"bytes 1000-4163/{'9' * 5000}"}, [WHOLE[1000:]]),
+        ScriptedDownload(206, {"content-range": f"bytes {'1' * 5000}-4163/4164"}, [WHOLE[1000:]]),
     ],
-    ids=["before", "behind", "silent", "muddled", "416", "short"],
+    ids=["before", "behind", "silent", "muddled", "416", "short", "endless", "far away"],
 )
 async def test_an_answer_that_is_not_the_rest_is_not_joined(second: ScriptedDownload) -> None:
     """Whatever a host answers to the question for the rest, halves of different places never make a file."""
@@ -419,6 +421,37 @@ async def test_another_part_of_the_right_length_is_not_joined(begin: int) -> Non
     store = MemoryStore()
     await downloader(ScriptedTransport(downloads=downloads), store).fetch(parcel())
     assert store.videos["a.mp4"] == front
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"etag": '"v2"'},
+        {"etag": 'W/"v1"'},
+        {"etag": '"v1"', "content-range": "bytes 1000-4163/5164"},
+        {"etag": '"v1"', "content-encoding": "gzip"},
+    ],
+    ids=["another mark", "a weak mark", "another length", "packed"],
+)
+async def test_the_rest_of_another_file_is_not_joined(told: Mapping[str, str]) -> None:
+    """A host that does not heed If-Range sends the rest of what it has by now; its boxes may fit all the same."""
+    front, other = (box(b"ftyp", b"isom") + box(b"moov", b"") + clip(n)[24:4032] for n in (1, 2))
+    span = {"content-range": f"bytes 1000-{len(front) - 1}/{len(front)}", **told}
+    second = ScriptedDownload(206, span, [other[1000:]])
+    transport = ScriptedTransport(downloads=[cut(front[:1000], len(front), etag='"v1"'), second, whole(front)])
+    store = MemoryStore()
+    await downloader(transport, store).fetch(parcel())
+    assert store.videos["a.mp4"] == front
+    assert [headers.get("Range") for _, headers in transport.fetched] == [None, "bytes=1000-", None]
+
+
+@pytest.mark.parametrize("told", [{"etag": '"\udcff"'}, {"etag": '"v1"', "content-encoding": "gzip"}])
+async def test_a_mark_that_cannot_be_used_is_none(told: Mapping[str, str]) -> None:
+    """One that cannot be sent back; and that of packed bytes, whose place in the file nobody knows."""
+    transport, store = ScriptedTransport(downloads=[cut(WHOLE[:1000], len(WHOLE), **told), whole()]), MemoryStore()
+    await downloader(transport, store).fetch(parcel())
+    assert [headers for _, headers in transport.fetched] == [{}, {}]
+    assert store.videos["a.mp4"] == WHOLE
 
 
 async def test_a_whole_answer_to_the_question_for_the_rest_replaces_what_came() -> None:
