@@ -14,7 +14,18 @@ from typing import IO, TYPE_CHECKING, Final
 
 import click
 
-from kling_async.cli.ends import OK, ROWS_FAILED, Stopped, code_of, complain, log_to_stderr, run_loop, say, show
+from kling_async.cli.ends import (
+    OK,
+    ROWS_FAILED,
+    Stopped,
+    code_of,
+    complain,
+    log_to_stderr,
+    printable,
+    run_loop,
+    say,
+    show,
+)
 from kling_async.cli.job import Job, Stand, opened, same_command
 from kling_async.errors import KlingError
 
@@ -130,7 +141,7 @@ class _Teller:
 
 def _in_words(finding: Finding) -> str:
     end = f"bad: {finding.unmended}" if finding.bad else "fetched again"
-    return f"{finding.key}: {finding.path}: {finding.reason}: {end}"
+    return printable(f"{finding.key}: {finding.path}: {finding.reason}: {end}").replace("\n", " ")
 
 
 def _document(finding: Finding) -> dict[str, object]:

@@ -14,7 +14,7 @@ KEYLESS = {"AIMLAPI_API_KEY": None, "AIMLAPI_BASE_URL": None}
 """Neither a key nor an address."""
 
 
-def made(world: World, rows: int = 3, *words: str) -> None:
+def made(world: World, rows: int | list[dict[str, str]] = 3, *words: str) -> None:
     """Make videos into `out`."""
     ended = world.run("run", world.manifest(rows), "--out", "out", *words)
     assert ended.code == 0, ended.err
@@ -84,6 +84,15 @@ def test_bad_files_that_remain_end_with_3(open_world: OpenWorld) -> None:
     assert world.run("verify", "out", "--quiet", "--json").document["fetched"] == 1
     assert world.run("verify", "out", "--json").document["findings"] == []
     assert (world.folder / "out/videos/holiday.mp4").read_bytes() == b"mine"
+
+
+def test_a_key_cannot_act_on_the_terminal(world: World) -> None:
+    """Keys come from outside: each row is one line, and nothing in it turns the text around or colours it."""
+    made(world, [{"key": "a\x1b[31m\nb\u202e", "prompt": "x"}])
+    for video in (world.folder / "out/videos").iterdir():
+        video.unlink()
+    (line,) = world.run("verify", "out", "--no-fetch").out.splitlines()
+    assert line.startswith("a\ufffd[31m b\ufffd: out/videos/")
 
 
 def test_each_way_to_end_has_its_code(open_world: OpenWorld) -> None:
