@@ -88,8 +88,8 @@ def expiry_of(url: str) -> float:
 
 
 def redirected(url: str, location: str) -> str:
-    """Return where a redirect leads."""
+    """Return where a redirect leads; a space in it, which no request could hold, is encoded."""
     try:
-        return urljoin(url, location)
+        return urljoin(url, location.strip().replace(" ", "%20"))
     except ValueError:
         return ""

@@ -158,6 +158,7 @@ def test_no_other_service_is_local(url: str) -> None:
         ("w.mp4", "https://cdn.example/a/w.mp4"),
         ("//other.example/w.mp4", "https://other.example/w.mp4"),
         ("?fresh=1", "https://cdn.example/a/v.mp4?fresh=1"),
+        (" /a film%20.mp4?x=b c ", "https://cdn.example/a%20film%20.mp4?x=b%20c"),
         ("https://[bad", ""),
         ("//[bad", ""),
     ],
