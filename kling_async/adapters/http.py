@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
@@ -27,6 +28,9 @@ from kling_async.types.image import ImageSource
 
 MAX_REPLY: Final = 1024 * 1024
 """Bytes of an answer that are read at the most."""
+
+_URLS_KEPT: Final = 2048
+"""Addresses that are kept: more than generations are open at once, for most."""
 
 _SHORTEST_KEY: Final = 6
 """Characters below which a text is too common to be blotted out; no key of the service's is so short."""
@@ -61,7 +65,9 @@ class HttpTransport:
     def __init__(self, base_url: str, api_key: str, images: Encoder, *, connect_timeout: float) -> None:
         self._base = base_url
         self._key = api_key.encode()
+        self._key_text = api_key
         self._authorization = {"Authorization": f"Bearer {api_key}"}
+        self._url = lru_cache(_URLS_KEPT)(self._url_of)
         self._images = images
         self._connect_timeout = connect_timeout
         self._reused: aiohttp.ClientSession | None = None
@@ -78,7 +84,7 @@ class HttpTransport:
         if call.body:
             headers["Content-Length"] = str(call.content_length)
         timeout = aiohttp.ClientTimeout(total=call.timeout, sock_connect=self._connect_timeout)
-        url = self._url(call)
+        url = self._url(call.path, call.query)
         try:
             async with self._session(fresh=call.fresh_connection).request(
                 call.method,
@@ -89,7 +95,7 @@ class HttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy_for(url),
             ) as response:
-                headers = {name: self._blotted(value) for name, value in _lower(response.headers).items()}
+                headers = {name.lower(): self._blotted(value) for name, value in response.headers.items()}
                 content = await _read_bounded(response)
         except _NEVER_SENT as error:
             raise NotSent(f"{url.host} cannot be reached: {self._words(error)}") from error
@@ -105,6 +111,8 @@ class HttpTransport:
         return content.replace(self._key, b"***") if len(self._key) >= _SHORTEST_KEY else content
 
     def _blotted(self, text: str) -> str:
+        if self._key_text not in text:
+            return text
         return self._blotted_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def _words(self, error: BaseException) -> str:
@@ -163,10 +171,11 @@ class HttpTransport:
                     if session is not None:
                         stack.push_async_callback(session.close)
 
-    def _url(self, call: HttpCall) -> URL:
-        query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query)
+    def _url_of(self, path: str, query: tuple[tuple[str, str], ...]) -> URL:
+        """Make an address; a generation is asked for again and again, so they are kept for a while."""
+        asked = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
         try:
-            return URL(f"{self._base}{call.path}{'?' * bool(query)}{query}", encoded=self._base.isascii())
+            return URL(f"{self._base}{path}{'?' * bool(asked)}{asked}", encoded=self._base.isascii())
         except ValueError as error:
             raise ConfigurationError(f"base_url {self._base!r} is not an address: {error}") from None
 
@@ -248,12 +257,11 @@ class _Body:
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     """Read a body as far as it is taken, and a little more where it goes on: it may unpack to far more than came."""
-    content = bytearray()
-    async for piece in response.content.iter_any():
-        content += piece
-        if len(content) > MAX_REPLY:
-            break
-    return bytes(content)
+    stream = response.content
+    content = await stream.readany()
+    while len(content) <= MAX_REPLY and not stream.at_eof():
+        content += await stream.readany()
+    return content
 
 
 def _too_large(reply: HttpReply) -> ProtocolViolation:

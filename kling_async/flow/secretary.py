@@ -78,12 +78,12 @@ class Secretary:
             logger.warning("the results cannot be written: %s", error)
 
     async def _catch_up(self) -> None:
-        position = None
-        while page := await self._journal.done_since(self._order, limit=_PAGE):
+        position, more = None, True
+        while more and (page := await self._journal.done_since(self._order, limit=_PAGE)):
             position = await self._results.add(
                 [(order, record, self._store.path(record.name)) for order, record in page]
             )
-            self._order = page[-1][0]
+            self._order, more = page[-1][0], len(page) == _PAGE
         if position is not None:
             await self._journal.note(_POSITION, position)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kling_async.errors import InvalidRequest, Issue, ProtocolViolation
 from kling_async.rules.envelopes import describe_failure, error_of, id_of, parse_json, request_id, shown, violation
@@ -203,15 +203,7 @@ def decode_poll(reply: HttpReply, *, generation_id: str) -> Generation:
         if hasattr(error, "generation_id"):
             error.generation_id = generation_id
         raise
-    return Generation(
-        generation_id,
-        generation.status,
-        generation.raw_status,
-        generation.video,
-        generation.failure,
-        generation.usage,
-        generation.request_id,
-    )
+    return generation if generation.id == generation_id else evolve(generation, id=generation_id)
 
 
 def _read_generation(document: object, *, fallback_id: str | None, reply: HttpReply) -> Generation | None:
