@@ -148,20 +148,27 @@ def misses(found: dict[str, Line]) -> list[str]:
     return missed
 
 
+def _read(place: Path | None) -> dict[str, list[Line]]:
+    """Return the rounds that a file holds; --rounds 0 shows them."""
+    if place is None or not place.exists():
+        return {}
+    return {name: [Line(**line) for line in lines] for name, lines in json.loads(place.read_text()).items()}
+
+
 def main() -> None:
     """Print the table; exit with 1 where the full job misses a target, or ours loses a row."""
     parser = argparse.ArgumentParser(description="The whole job, side by side")
     parser.add_argument("--full", action="store_true", default=bool(os.environ.get("BENCH_FULL")), help="2,000 videos")
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain one of these")
     parser.add_argument("--rounds", type=int, help="how often each runs")
-    parser.add_argument("--json", type=Path, help="write the figures of each round there, too")
+    parser.add_argument("--json", type=Path, help="add the figures of each round to those there")
     given = parser.parse_args()
     size = FULL if given.full else QUICK
-    rounds: dict[str, list[Line]] = {}
+    rounds = _read(given.json)
     wanted = [one for one in contest.ALL if any(part in one.name for part in given.only)]
     wanted = [one for one in wanted if contest.is_there(one)]
     print(f"{size.rows} videos, {size.at_once} at once, squeezed {size.squeeze:g} times", flush=True)
-    for number in range(given.rounds or size.rounds):
+    for number in range(size.rounds if given.rounds is None else given.rounds):
         for contender in wanted:
             line = run(contender, size)
             rounds.setdefault(contender.name, []).append(line)
@@ -170,9 +177,8 @@ def main() -> None:
                 flush=True,
             )
             if given.json:
-                given.json.write_text(
-                    json.dumps({k: [asdict(line) for line in v] for k, v in rounds.items()}, indent=1)
-                )
+                plain = {name: [asdict(line) for line in lines] for name, lines in rounds.items()}
+                given.json.write_text(json.dumps(plain, indent=1) + "\n")
     found = {name: median_of(lines) for name, lines in rounds.items()}
     print(table(found))
     lost = sum(found[one.name].lost for one in (contest.LIBRARY, contest.COMMAND_LINE) if one.name in found)
