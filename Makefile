@@ -2,14 +2,14 @@
 # The tools run in .venv; `make` makes it, mends it, and leaves it alone where nothing has changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage torture check bench docs pins clean
+.PHONY: help demo test coverage torture check bench bench-full docs pins clean
 
 SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Make the example's videos with the simulator, into demo/: no key, no money
 	@scripts/setup.sh run
@@ -60,9 +60,13 @@ tree: tools
 tools:
 	@scripts/setup.sh dev
 
-bench: ## Run every benchmark (ARGS="polls" runs those whose names contain it)
+bench: ## Run every benchmark, quickly (ARGS="polls" runs those whose names contain it)
 	@scripts/setup.sh dev
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: ## Run them at the size of the figures in docs/benchmarks.md: an hour and more (ARGS as above)
+	@scripts/setup.sh dev
+	@$(BIN)/python -m benchmarks --full $(ARGS)
 
 docs: ## Build the documentation, strictly, into site/
 	@scripts/setup.sh docs
@@ -75,6 +79,6 @@ pins: ## Pin the newest development and documentation tools (needs uv)
 		--constraint requirements/dev.txt --group docs --output-file requirements/docs.txt
 
 clean: ## Remove what the other targets made, .venv apart
-	rm -rf demo site build dist htmlcov .coverage .coverage.* .cache .hypothesis .import_linter_cache .make \
+	rm -rf .bench demo site build dist htmlcov .coverage .coverage.* .cache .hypothesis .import_linter_cache .make \
 		.mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name .git -prune -o -type d -name __pycache__ -exec rm -rf {} +

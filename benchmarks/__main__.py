@@ -1,8 +1,9 @@
 """Run every module of this folder that can be run by itself, one after the other.
 
-    python -m benchmarks [PART_OF_A_NAME ...]
+    python -m benchmarks [--full] [PART_OF_A_NAME ...]
 
-A module is a benchmark if it defines `main`; the others are parts that benchmarks share. It never runs two at once:
+A module is a benchmark if it defines `main`; the others are parts that benchmarks share. `--full` is handed to those
+that know it: without it they are quick. It never runs two at once:
 they would measure each other.
 """
 
@@ -20,8 +21,15 @@ def is_benchmark(path: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "main" for node in body)
 
 
-def main(parts: list[str]) -> int:
+def knows_full(path: Path) -> bool:
+    """Tell whether the module has a flag `--full`."""
+    tree = ast.parse(path.read_text("utf-8"), str(path))
+    return any(isinstance(node, ast.Constant) and node.value == "--full" for node in ast.walk(tree))
+
+
+def main(words: list[str]) -> int:
     """Run them; return how many failed."""
+    parts = [word for word in words if word != "--full"]
     found = [path.stem for path in sorted(HERE.glob("[!_]*.py")) if is_benchmark(path)]
     wanted = [name for name in found if not parts or any(part in name for part in parts)]
     if not wanted:
@@ -30,7 +38,9 @@ def main(parts: list[str]) -> int:
     failed = []
     for name in wanted:
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, check=False).returncode:
+        full = ["--full"] if "--full" in words and knows_full(HERE / f"{name}.py") else []
+        command = [sys.executable, "-m", f"benchmarks.{name}", *full]
+        if subprocess.run(command, cwd=HERE.parent, check=False).returncode:
             failed.append(name)
     print(f"bench: {len(wanted) - len(failed)} run, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
     return len(failed)

@@ -149,6 +149,7 @@ def command(contender: Contender, task: Task) -> list[str]:
 def environment(task: Task) -> dict[str, str]:
     """Return the environment of a run: ours reads its settings there. All its times are squeezed like the service's."""
     settings = {
+        "poll_lag": 0.02 * 240.0 / task.squeeze,  # its default, 2 %, which is never less than 0.2 s
         "poll_interval_min": max(0.01, 0.2 / task.squeeze),
         "poll_interval_max": max(0.1, 60.0 / task.squeeze),
         "backoff_first": max(0.1, 1.0 / task.squeeze),

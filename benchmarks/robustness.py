@@ -97,9 +97,7 @@ def table(found: dict[str, dict[str, Cell]], rows: int) -> str:
 def main() -> None:
     """Print the table; exit with 1 where ours buys twice, loses a row or leaves a bad file."""
     parser = argparse.ArgumentParser(description="Who survives what")
-    parser.add_argument(
-        "--full", action="store_true", default=bool(os.environ.get("BENCH_FULL")), help="12 rows, not 4"
-    )
+    parser.add_argument("--full", action="store_true", help="12 rows, not 4")
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain one of these")
     parser.add_argument("--trouble", nargs="+", default=[""], help="troubles whose names contain one of these")
     parser.add_argument("--json", type=Path, help="write the cells there, too")

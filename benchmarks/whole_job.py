@@ -1,6 +1,6 @@
 """The whole job, side by side: rows in, files out, against one stand-in service. Ours, the floor, and the peers.
 
-    python -m benchmarks.whole_job [--full] [--only PART_OF_A_NAME ...] [--rounds N] [--json FILE]
+    python -m benchmarks.whole_job [--full] [--only PART_OF_A_NAME ...] [--rounds N] [--json FILE] [--plot FILE]
 
 Each contender submits every row, waits for its generation, and writes its video to the disk, at most so many at once.
 All times of the real service are squeezed by one factor, and so is what each contender waits between two polls: 10 s,
@@ -135,6 +135,28 @@ def table(found: dict[str, Line]) -> str:
     return "\n".join(rows)
 
 
+def plot(place: Path, found: dict[str, Line]) -> None:
+    """Draw what a video costs, and the memory of the whole job."""
+    import matplotlib as mpl  # noqa: PLC0415  # the table needs none
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "whole job", "font.size": 9, "svg.fonttype": "none"})
+    from matplotlib import pyplot as plt  # noqa: PLC0415  # as above
+
+    names = sorted(found, key=lambda name: found[name].cpu, reverse=True)
+    colours = ["C0" if "kling_async" in name else "0.6" if name == contest.FLOOR.name else "C1" for name in names]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
+    for axes, title, values in (
+        (left, "CPU a video, ms", [found[name].cpu for name in names]),
+        (right, "memory at the most, MB", [found[name].memory for name in names]),
+    ):
+        bars = axes.barh(names, values, color=colours)
+        axes.bar_label(bars, fmt="{:.0f}", padding=3)
+        axes.margins(x=0.12)
+        axes.set_title(title)
+    figure.savefig(place, metadata={"Date": None, "Creator": None})
+
+
 def misses(found: dict[str, Line]) -> list[str]:
     """Return the targets that were missed."""
     missed: list[str] = []
@@ -158,10 +180,11 @@ def _read(place: Path | None) -> dict[str, list[Line]]:
 def main() -> None:
     """Print the table; exit with 1 where the full job misses a target, or ours loses a row."""
     parser = argparse.ArgumentParser(description="The whole job, side by side")
-    parser.add_argument("--full", action="store_true", default=bool(os.environ.get("BENCH_FULL")), help="2,000 videos")
+    parser.add_argument("--full", action="store_true", help="2,000 videos")
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain one of these")
     parser.add_argument("--rounds", type=int, help="how often each runs")
     parser.add_argument("--json", type=Path, help="add the figures of each round to those there")
+    parser.add_argument("--plot", type=Path, help="draw it, too, into an SVG")
     given = parser.parse_args()
     size = FULL if given.full else QUICK
     rounds = _read(given.json)
@@ -181,6 +204,8 @@ def main() -> None:
                 given.json.write_text(json.dumps(plain, indent=1) + "\n")
     found = {name: median_of(lines) for name, lines in rounds.items()}
     print(table(found))
+    if given.plot:
+        plot(given.plot, found)
     lost = sum(found[one.name].lost for one in (contest.LIBRARY, contest.COMMAND_LINE) if one.name in found)
     missed = misses(found)
     if missed:

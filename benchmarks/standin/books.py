@@ -51,6 +51,8 @@ class Books:
     first: float = math.nan
     open_most: int = 0
     struck: set[str] = field(factory=set)
+    expired: dict[str, str] = field(factory=dict)
+    """The edition of the link that each video was first asked for by."""
     _dice: Random = field(init=False)
     _running: list[float] = field(factory=list)
 

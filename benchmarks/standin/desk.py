@@ -111,7 +111,8 @@ class Desk:
         if sold is None:
             return _json({"statusCode": 404, "message": "Inference not found"}, status=404)
         if dialect is OPENAI and what.startswith("content"):
-            return self._download(sold)
+            ended = self.books.clock() >= sold.ends
+            return self._download(sold) if ended else _json({"message": "Video is not ready yet"}, status=404)
         ended = self.books.ask(sold)
         if self.books.strikes("poll 500", name):
             return Reply(500, (_TROUBLE,))
@@ -127,7 +128,7 @@ class Desk:
         sold = self.books.generations.get(name)
         if sold is None:
             return Reply(404, (_PAGE,), "text/html")
-        if self.books.plan.trouble == "link expired" and edition == "1":
+        if self.books.plan.trouble == "link expired" and self.books.expired.setdefault(name, edition) == edition:
             self.books.downloads += 1
             return Reply(
                 403, (b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",), "text/xml"
