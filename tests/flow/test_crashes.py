@@ -242,7 +242,7 @@ async def killed(w: World, given: list[ImageToVideo], hinge: Hinge, folder: Path
             await batch.run(given)
 
     async def copy() -> None:
-        ignored = shutil.ignore_patterns("*.lock", "*-shm")
+        ignored = shutil.ignore_patterns("*.lock", "*-shm", ".README.md.*.part")
         copying = partial(shutil.copytree, w.folder, folder, ignore=ignored)
         await asyncio.get_running_loop().run_in_executor(None, copying)
 
