@@ -77,9 +77,14 @@ def printable(text: str) -> str:
 
 
 def say(text: str = "") -> None:
-    """Write a line to stderr, for a person. Nobody listening is no reason to stop."""
+    """Write a line to stderr, for a person. Nobody listening is no reason to stop.
+
+    It goes to `sys.stderr` itself, where a live display takes it and shows it above its own lines; click would write
+    past the display, which then erases what was said.
+    """
     with contextlib.suppress(OSError):
-        click.echo(printable(text), err=True)
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
 
 
 def show(document: object) -> None:

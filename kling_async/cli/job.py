@@ -245,7 +245,7 @@ def conclude(report: BatchReport, *, enough: float | None, aside: int, stand: St
     if job.as_json:
         show(summary)
     elif not job.quiet:
-        say(_in_words(report, aside))
+        say(_in_words(report, aside, simulate=job.simulate))
     if report.stopped is not None:
         complain(report.stopped)
         still = tally.submitting + tally.submitted + tally.rendered + tally.uncertain
@@ -259,17 +259,17 @@ def conclude(report: BatchReport, *, enough: float | None, aside: int, stand: St
     return ROWS_FAILED if tally.failed or tally.uncertain or tally.pending else OK
 
 
-def _in_words(report: BatchReport, aside: int) -> str:
+def _in_words(report: BatchReport, aside: int, *, simulate: bool) -> str:
     tally, out = report.tally, report.out
+    again = shlex.join(["kling-async", "retry", str(out), *(["--simulate"] if simulate else [])])
     if not report.submits and not report.fresh and tally.done == tally.rows:
         if aside:
-            again = shlex.join(["kling-async", "retry", str(out), "--uncertain"])
-            return f"nothing to do: {tally.done} of {tally.done + aside} rows are done; `{again}` looks for the others"
+            others = f"`{again} --uncertain` looks for the others"
+            return f"nothing to do: {tally.done} of {tally.done + aside} rows are done; {others}"
         return f"nothing to do: all {tally.rows} rows are done, their videos in {out / 'videos'}"
     lines = [f"{tally.done} of {tally.rows} rows have their video ({report.fresh} new) in {out / 'videos'}"]
     if tally.failed or tally.uncertain or tally.pending:
-        failures, again = out / "failures.jsonl", shlex.join(["kling-async", "retry", str(out)])
-        listed = failures.exists()
+        listed = (failures := out / "failures.jsonl").exists()
         told = f": see {failures}" if listed else ""
         lines.append(f"{tally.failed} failed, {tally.uncertain} uncertain, {tally.pending} pending{told}")
         if listed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -24,6 +25,34 @@ def test_the_display_tells_all_that_matters(open_world: OpenWorld) -> None:
     for told in ("2 done", "1 failed", "slots taken", "0 waiting", "USD spent", "of 5.00", "last in trouble", "row1: "):
         assert told in last, told
     assert "\x1b[31mred" not in ended.err
+
+
+def on_screen(sent: str) -> list[str]:
+    """Return the lines of a terminal that was sent this: those that were drawn over are gone."""
+    lines, at = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", sent):
+        if piece == "\n":
+            at += 1
+            lines += [""] * (at + 1 - len(lines))
+        elif piece == f"{ESCAPE}1A":
+            at -= 1
+        elif piece == f"{ESCAPE}2K":
+            lines[at] = ""
+        elif piece[0] not in "\r\x1b":
+            lines[at] += piece
+    return lines
+
+
+def test_what_is_said_meanwhile_stays_above_the_display(open_world: OpenWorld) -> None:
+    """Neither drawn over, nor does it leave lines of an older drawing behind."""
+    pytest.importorskip("rich", reason="the live display needs the extra `progress`")
+    world = open_world(FaultPlan.of(Fault("poll", "leaked_status", text="pondering")), durations=30.0)
+    rows = [{"key": key, "prompt": key} for key in "ab"]
+    ended = world.on_terminal("run", world.manifest(rows), "--out", "out", question="2 generating", keys="\x03")
+    assert ended.code == 130
+    seen = on_screen(ended.err)
+    for told in ("a: generation", "b: generation", "stopping: what is out is written down", "of 2 done after"):
+        assert [told in line for line in seen].count(True) == 1, (told, seen)
 
 
 def test_a_narrow_terminal_gets_whole_lines(open_world: OpenWorld) -> None:
