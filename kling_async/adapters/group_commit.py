@@ -56,7 +56,11 @@ class Connection:
 
     def _connect(self) -> sqlite3.Connection:
         if self._read_only:
-            return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+            # Of a database at rest SQLite would write two files to read it, and could not where nothing may be written.
+            real = self._path.resolve()
+            at_rest = not real.with_name(f"{real.name}-wal").exists()
+            mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+            return sqlite3.connect(f"{real.as_uri()}?{mode}", uri=True, timeout=30)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return sqlite3.connect(self._path, isolation_level=None, timeout=30)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kling_async.cli.ends import OK, complain, log_to_stderr, run_loop, show
+from kling_async.cli.ends import OK, complain, error_document, log_to_stderr, run_loop, show
 
 if TYPE_CHECKING:
     from kling_async.journals import JobStatus
@@ -40,22 +40,33 @@ def command(*, folder: Path, journal: Path | None, watch: bool, as_json: bool) -
                 return OK
             await asyncio.sleep(_EVERY)
 
-    try:
-        return run_loop(work, as_json=as_json)
-    except KlingError as error:
-        return complain(error, as_json=as_json)
+    async def looked() -> int:
+        try:
+            return await work()
+        except KlingError as error:
+            if as_json:
+                _show(error_document(error), lines=watch)
+            return complain(error)
+
+    return run_loop(looked, stopped=lambda stop: _show(stop.document(), lines=watch) if as_json else None)
 
 
 def _tell(status: JobStatus, *, as_json: bool, lines: bool) -> None:
     document = status.document()
-    if as_json and lines:
-        import json
-
-        click.echo(json.dumps(document))
-    elif as_json:
-        show(document)
+    if as_json:
+        _show(document, lines=lines)
     else:
         click.echo("\n".join(_in_words(document)))
+
+
+def _show(document: dict[str, Any], *, lines: bool) -> None:
+    """Write a document to stdout; where several may come, each is one line, also what ends them."""
+    if not lines:
+        show(document)
+        return
+    import json
+
+    click.echo(json.dumps(document))
 
 
 def _in_words(document: dict[str, Any]) -> list[str]:
