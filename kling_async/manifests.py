@@ -128,6 +128,8 @@ class Manifest:
             self._pipe = Pipe(self._threads)
             self.path = await self._pipe.read()
         else:
+            if await self._do(self.path.is_fifo):
+                raise ManifestError(f"{self.title} is a pipe, which can be read once: pipe it in, and give - for it")
             folder = await self._do(lambda: folder_of(self.path))
             if folder is not None:
                 self._base = folder

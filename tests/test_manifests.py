@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kling_async import open_batch
 from kling_async.adapters.results import FolderResults
+from kling_async.cli.run import _enrol
 from kling_async.errors import ManifestError
 from kling_async.manifests import Manifest, ManifestCheck
 from kling_async.rules.identity import content_digest, default_key, written_digest
@@ -158,3 +160,26 @@ async def test_all_images_are_looked_at_before_any_row_is_given_out(tmp_path: Pa
     found = await check(path)
     assert [(error.line, error.field) for error in found.errors] == [(at, "image") for at in (250, 500, 750, 1000)]
     assert all("begins like no image" in str(error) for error in found.errors)
+
+
+@pytest.mark.parametrize("when", ["before it is checked", "before it is taken in", "not at all"])
+async def test_what_is_changed_while_it_is_read_is_not_run(tmp_path: Path, when: str) -> None:
+    """Rows that nobody checked are not bought; nor are they noted under the mark of what stood there before."""
+    path = written(tmp_path, {"key": "a"}, {"key": "b"})
+    source = Manifest(path)
+    try:
+        mark = await source.mark()
+        if when == "before it is checked":
+            written(tmp_path, {"key": "a"}, {"key": "c"})
+        await source.check()
+        if when == "before it is taken in":
+            written(tmp_path, {"key": "a"}, {"key": "c"})
+        async with open_batch(tmp_path / "out", api_key="a-key") as batch:
+            if when == "not at all":
+                assert (await _enrol(batch, source, mark=mark, resubmit=False)).whole
+            else:
+                with pytest.raises(ManifestError, match="changed while it was read"):
+                    await _enrol(batch, source, mark=mark, resubmit=False)
+            assert await batch.enrolment.source() == (mark if when == "not at all" else None)
+    finally:
+        source.close()

@@ -160,6 +160,8 @@ async def _enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: 
                 continue
             lost = record.stage in {Stage.SUBMITTING, Stage.UNCERTAIN}
             found.choice.note(record, Instruction.BUY_AGAIN if lost and resubmit else Instruction.GO_ON)
+    if mark is not None and await source.mark() != mark:
+        raise ManifestError(f"{source.title} was changed while it was read; nothing was bought: run again")
     if mark is not None and not found.refused and found.rows == (await batch.tally()).rows:
         await batch.enrolment.complete(mark)
         found.whole = True

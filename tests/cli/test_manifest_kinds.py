@@ -68,6 +68,16 @@ def test_standard_input_is_a_manifest(world: World) -> None:
     assert not (world.folder / "new").exists()
 
 
+def test_a_pipe_by_name_is_told(world: World) -> None:
+    """It is read more than once, and from a pipe nothing comes the second time: `run <(make-rows)` says what to do."""
+    os.mkfifo(world.folder / "rows")
+    ended = world.run("run", "rows", "--out", "out")
+    assert (ended.code, ended.err) == (
+        2,
+        "kling-async: rows is a pipe, which can be read once: pipe it in, and give - for it\n",
+    )
+
+
 def test_a_terminal_is_told_that_it_is_read_from(world: World) -> None:
     """Where nothing is piped it does not hang in silence; a signal ends the reading at once, and nothing is bought."""
     ended = world.on_terminal("run", "-", "--out", "out", question="end it with Ctrl-D", keys="\x03")
