@@ -50,11 +50,24 @@ class _RowFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the row and the generation where the text does not name them; blot out secrets."""
         key, generation_id = _ROW.get()
-        text = _BEARER.sub(r"\1***", shown(record.getMessage(), _LONGEST))
-        if key is not None and key not in text:
+        text = record.getMessage()
+        if key is not None and not _names(text, key):
             text = f"{key}: {text}"
+        text = _blotted(text)
         if generation_id is not None and generation_id not in text:
             text = f"{text} (generation {generation_id})"
         record.key, record.generation_id = key, generation_id
         record.msg, record.args = text, None
+        if record.exc_info:
+            lines = logging.Formatter().formatException(record.exc_info).splitlines()
+            record.exc_text = "\n".join(map(_blotted, lines))
         return True
+
+
+def _names(text: str, key: str) -> bool:
+    """Tell whether a text says which row it is about: that the key occurs in it says nothing, for `1` is a key, too."""
+    return text.startswith(f"{key}:") or f"row {key} " in text or f"row {key!r}" in text
+
+
+def _blotted(text: str) -> str:
+    return _BEARER.sub(r"\1***", shown(text, _LONGEST))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 
 import pytest
@@ -41,6 +42,30 @@ async def test_a_line_names_its_row_and_its_generation(caplog: pytest.LogCapture
     assert [line for line in lines if "dog" in line][1] == "dog: rendered (generation gen2)"
     last = caplog.records[-1]
     assert (last.__dict__["key"], last.__dict__["generation_id"]) == ("dog", "gen2")
+
+
+@pytest.mark.parametrize("key", ["1", "a", "submit", "sub"])
+def test_a_key_that_is_a_common_word_is_named_as_well(caplog: pytest.LogCaptureFixture, key: str) -> None:
+    """A text that happens to hold the key says nothing of its row."""
+
+    def row() -> None:
+        about(key, None)
+        logger.info("submit ka1.abc was sent 1 time")
+        logger.info("%s: begun", key)
+        logger.info("row %r is bought", key)
+
+    contextvars.copy_context().run(row)
+    assert caplog.messages == [f"{key}: submit ka1.abc was sent 1 time", f"{key}: begun", f"row {key!r} is bought"]
+
+
+def test_a_traceback_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """What an observer of the caller's raises may quote anything."""
+    try:
+        raise ValueError("https://cdn.example/v.mp4?ksSecret=KEYsecret&ksTime=1 with Bearer KEYsecret")
+    except ValueError:
+        logger.exception("an observer failed")
+    assert "ValueError: https://cdn.example/v.mp4" in caplog.text
+    assert "KEYsecret" not in caplog.text
 
 
 def test_a_line_about_no_row_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
