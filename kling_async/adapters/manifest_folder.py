@@ -56,14 +56,17 @@ def read_folder(folder: Path) -> Iterator[Row]:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return a digest of what lies in a folder: the name, the size and the time of each image and each prompt.
+    """Return a digest of what lies in a folder: the name, the size and the times of each image and each prompt.
+
+    Of the times it is the one of the content, which an owner can set, and the one of the entry, which nobody can: what
+    is unpacked or copied over a file with the old one's size and date is another file.
 
     Raises:
         OSError: A folder cannot be listed.
     """
     digest = hashlib.sha256()
     with closing(_sorted(folder)) as names:
-        for values in names.execute("SELECT stem, ending, size, changed FROM name ORDER BY stem, ending"):
+        for values in names.execute("SELECT stem, ending, size, written, changed FROM name ORDER BY stem, ending"):
             digest.update(repr(values).encode())
     return digest.hexdigest()
 
@@ -74,17 +77,17 @@ def _sorted(folder: Path) -> sqlite3.Connection:
     try:
         table.execute(f"PRAGMA cache_size = -{_CACHE}")
         table.execute("PRAGMA temp_store = FILE")
-        table.execute("CREATE TABLE name (stem BLOB, ending BLOB, size INTEGER, changed INTEGER)")
+        table.execute("CREATE TABLE name (stem BLOB, ending BLOB, size INTEGER, written INTEGER, changed INTEGER)")
         table.execute("BEGIN")
-        table.executemany("INSERT INTO name VALUES (?, ?, ?, ?)", _names(folder))
+        table.executemany("INSERT INTO name VALUES (?, ?, ?, ?, ?)", _names(folder))
     except BaseException:
         table.close()
         raise
     return table
 
 
-def _names(folder: Path) -> Iterator[tuple[bytes, bytes, int, int]]:
-    """Yield the path without its ending, the ending, the size and the time of each image and each prompt."""
+def _names(folder: Path) -> Iterator[tuple[bytes, bytes, int, int, int]]:
+    """Yield the path without its ending, the ending, the size and the times of each image and each prompt."""
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -95,15 +98,15 @@ def _names(folder: Path) -> Iterator[tuple[bytes, bytes, int, int]]:
                 name = f"{below}{entry.name}"
                 if entry.is_dir():
                     if entry.is_symlink():
-                        yield os.fsencode(name), os.fsencode(_LINK), 0, 0
+                        yield os.fsencode(name), os.fsencode(_LINK), 0, 0, 0
                     else:
                         waiting.append(f"{name}/")
                     continue
                 stem, ending = os.path.splitext(name)  # noqa: PTH122 - text, a million times
                 if ending.lower() in IMAGES or ending.lower() == PROMPT:
                     status = None if entry.is_symlink() and not entry.is_file() else entry.stat()
-                    size, changed = (status.st_size, status.st_mtime_ns) if status else (0, 0)
-                    yield os.fsencode(stem), os.fsencode(ending), size, changed
+                    told = (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (0, 0, 0)
+                    yield os.fsencode(stem), os.fsencode(ending), *told
 
 
 def _read(folder: Path, stem: str, endings: list[str]) -> Row:

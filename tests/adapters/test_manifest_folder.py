@@ -110,7 +110,7 @@ def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
         list(read_manifest(tmp_path))
 
 
-@pytest.mark.parametrize("what", ["prompt", "image", "new", "gone"])
+@pytest.mark.parametrize("what", ["prompt", "same size and date", "image", "new", "gone"])
 def test_the_digest_tells_what_changed(tmp_path: Path, what: str) -> None:
     """A prompt or an image of another time or size, one more, one less; a look at it changes nothing."""
     lay(tmp_path, "a.png", "b/c.png", a=b"x")
@@ -118,6 +118,10 @@ def test_the_digest_tells_what_changed(tmp_path: Path, what: str) -> None:
     assert folder_digest(tmp_path) == before
     if what == "prompt":
         (tmp_path / "a.txt").write_bytes(b"other")
+    elif what == "same size and date":
+        dated = (tmp_path / "a.txt").stat()
+        (tmp_path / "a.txt").write_bytes(b"y")
+        os.utime(tmp_path / "a.txt", ns=(dated.st_atime_ns, dated.st_mtime_ns))
     elif what == "image":
         os.utime(tmp_path / "b/c.png", (1, 1))
     elif what == "new":
