@@ -7,9 +7,11 @@ acknowledged before its commit. What is written is the journal's affair.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +36,8 @@ class Connection:
         self._before = before
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
+        self._place = ""
+        self._file: tuple[int, int] | None = None
         self._closed = False
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
@@ -46,13 +50,31 @@ class Connection:
 
     def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            if self._connection is None:
-                self._before()
-                self._connection = self._connect()
-                self._connection.row_factory = sqlite3.Row
-            return work(self._connection)
+            return work(self._opened())
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"the journal {self._path} cannot be used: {error}") from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._before()
+            self._connection = self._connect()
+            self._connection.row_factory = sqlite3.Row
+            self._place = os.path.abspath(self._path)  # noqa: PTH100 - text, looked at with every batch
+        elif not self._read_only:
+            self._check_place()
+        return self._connection
+
+    def _check_place(self) -> None:
+        """Make sure that what is written can be found again: SQLite goes on with a file that was deleted or moved."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            file = _file_at(self._place)
+            self._file = self._file or file
+            if file == self._file:
+                return
+        raise JournalError(
+            f"the journal {self._path} was deleted or moved while it was in use: nothing more is bought; put it back, "
+            "with its -wal file, and run again"
+        )
 
     def _connect(self) -> sqlite3.Connection:
         if self._read_only:
@@ -146,6 +168,11 @@ class _Raised:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+def _file_at(place: str) -> tuple[int, int]:
+    status = os.stat(place)  # noqa: PTH116 - text, looked at with every batch
+    return status.st_dev, status.st_ino
 
 
 def _told(error: Exception) -> Exception:

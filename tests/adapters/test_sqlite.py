@@ -542,6 +542,23 @@ async def test_a_full_database_is_told(journal: SqliteJournal) -> None:
     assert await journal.enrol(many) == many
 
 
+@pytest.mark.parametrize("lost", ["deleted", "moved", "another"])
+async def test_a_journal_that_is_not_at_its_place_any_more_takes_no_intent(path: Path, lost: str) -> None:
+    """SQLite would go on with a file that nobody finds again: what is bought into it is lost."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    record = await entered(journal, planned("row"))
+    if lost == "deleted":
+        shutil.rmtree(path.parent)
+    else:
+        path.parent.rename(path.parent.with_name("elsewhere"))
+    if lost == "another":
+        put(path, b"")
+    with pytest.raises(JournalError, match="deleted or moved while it was in use: nothing more is bought"):
+        await journal.intend(intent(record), ceiling=None)
+    await journal.aclose()
+
+
 async def test_a_broken_journal_says_so_when_read(path: Path) -> None:
     """Pages that were overwritten are a JournalError, not an answer."""
     journal = SqliteJournal(path)
