@@ -32,6 +32,9 @@ MAX_REPLY: Final = 1024 * 1024
 _URLS_KEPT: Final = 2048
 """Addresses that are kept: more than generations are open at once, for most."""
 
+_TIMES: Final = 2
+"""How many times the seconds to connect and those of a stall the head of a file host's answer may take."""
+
 _SHORTEST_KEY: Final = 6
 """Characters below which a text is too common to be blotted out; no key of the service's is so short."""
 
@@ -143,13 +146,15 @@ class HttpTransport:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=stall_after)
         try:
             proxy = self._proxy_for(target)
-            response = await self._file_session(proxy).get(
-                target,
-                headers={"Accept-Encoding": "identity", **headers},
-                timeout=timeout,
-                allow_redirects=False,
-                proxy=proxy,
-            )
+            # Hints without end, or a head that drips, are bytes: no stall, and yet no answer.
+            async with asyncio.timeout(_TIMES * (self._connect_timeout + stall_after)):
+                response = await self._file_session(proxy).get(
+                    target,
+                    headers={"Accept-Encoding": "identity", **headers},
+                    timeout=timeout,
+                    allow_redirects=False,
+                    proxy=proxy,
+                )
         except _NEVER_SENT as error:
             raise NotSent(f"{target.host} cannot be reached: {_words(error)}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import ssl
@@ -527,6 +528,30 @@ async def test_a_download_that_stalls_is_cut_in_time_and_a_slow_one_is_not() -> 
                     got += piece
         assert got == b"x" * 50
         assert 460 <= now() - began < 461
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"), (b"HTTP/1.1 200 OK\r\nx: ", b"y")],
+    ids=["hints", "a line"],
+)
+async def test_a_download_whose_head_never_ends_is_cut_in_time(begin: bytes, drip: bytes) -> None:
+    """It would keep a place for ever: what comes is no byte of the video."""
+
+    async def dripping(request: Request) -> None:
+        await request.read_body()
+        await request.say(begin)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await request.say(drip)
+                await asyncio.sleep(5.0)
+
+    async with hosting(dripping) as host, connected(host.url) as transport:
+        began = now()
+        with pytest.raises(AnswerLost, match="gave no answer: timed out"):
+            async with asyncio.timeout(600), transport.fetch(host.url, headers={}, stall_after=10.0):
+                pass
+        assert now() - began < 60
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nothing", "http://a b/", "http://127.0.0.1:99999/"])
