@@ -12,6 +12,9 @@ from typing import Final
 NOTHING: Final = memoryview(b"")
 """A box that is not there."""
 
+_MOST_BOXES: Final = 200
+"""Boxes inside one that are gone through: no film has more, and some host might send half a million empty ones."""
+
 
 class UnreadableError(Exception):
     """What stands in `moov` cannot be read; the file's facts stay unknown."""
@@ -20,7 +23,9 @@ class UnreadableError(Exception):
 def boxes_of(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Go through the boxes inside a box; zeros behind the last one are padding."""
     at = 0
-    while len(data) - at >= 8 and any(data[at : at + 8]):
+    for _ in range(_MOST_BOXES):
+        if len(data) - at < 8 or not any(data[at : at + 8]):
+            break
         size, header = int.from_bytes(data[at : at + 4]), 8
         if size == 1:
             size, header = int.from_bytes(data[at + 8 : at + 16]), 16

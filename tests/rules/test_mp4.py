@@ -313,6 +313,17 @@ def test_memory_does_not_grow_with_the_boxes() -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", [b"free", b"trak"])
+def test_an_index_of_countless_boxes_is_not_read(kind: bytes) -> None:
+    """It is a whole file, and kept; half a million boxes are gone through in no time, and none of them is kept."""
+    walked = BoxWalk()
+    walked.feed(FTYP + box(b"moov", box(kind) * 500_000) + box(b"mdat", b"x"))
+    tracemalloc.start()
+    assert walked.finish() == Mp4Facts()
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
 def test_a_box_without_a_size_needs_an_index_that_vouches_for_it(clips: dict[str, bytes]) -> None:
     """Fragments have no such tables, and those of an index beyond the cap are not read."""
     data, (appendix, _) = open_ended(clips["fragments"]), tops(clips["fragments"])[-1]
