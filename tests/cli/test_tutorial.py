@@ -55,7 +55,7 @@ def test_the_session_is_as_it_is_told(world: World) -> None:
             subprocess.run([program, *arguments], cwd=world.folder, check=True)
             continue
         stopped = not said and next(stops)
-        keys = {"question": "generating", "keys": "\x03"} if stopped else {}
+        keys = {"question": "last in trouble", "keys": "\x03"} if stopped else {}
         ended = world.on_terminal(*arguments, COLUMNS="200", **keys)
         given = [general(line) for line in (*ended.plain.splitlines(), *ended.out.splitlines())]
         expected = stopping() if stopped else said
