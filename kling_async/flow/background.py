@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from kling_async.logs import get_logger
+from kling_async.logs import about, get_logger
 
 T = TypeVar("T")
 
@@ -58,7 +59,13 @@ class Background:
         self._stopping: asyncio.Event | None = None
 
     async def start(self, work: Callable[[], Awaitable[T]]) -> Job[T]:
-        """Begin work in the background task and return it at once."""
+        """Begin work in the background task and return it at once.
+
+        Whoever asks for it first, it is done for all: what it logs is about no row.
+        """
+        return await self._begin(partial(_of_no_row, work))
+
+    async def _begin(self, work: Callable[[], Awaitable[T]]) -> Job[T]:
         group = await self.ready()
         job: Job[T] = Job()
         group.start_soon(job.run, work)
@@ -95,7 +102,7 @@ class Background:
             work: What to do; its errors are the caller's.
             grace: Seconds.
         """
-        job = await self.start(work)
+        job = await self._begin(work)  # it is this caller's, and so are its lines in the log
         try:
             return await self.result(job)
         except BaseException:
@@ -145,6 +152,11 @@ class Background:
             error = self._task.exception()
             if error is not None:
                 raise _single(error)
+
+
+async def _of_no_row(work: Callable[[], Awaitable[T]]) -> T:
+    about(None, None)
+    return await work()
 
 
 def _single(error: BaseException) -> BaseException:

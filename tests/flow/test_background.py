@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from kling_async.flow.background import Background
+from kling_async.logs import about, row_key
 
 pytestmark = pytest.mark.looptime
 
@@ -242,3 +243,16 @@ async def test_closing_waits_though_it_is_cancelled() -> None:
         scope.cancel()
         await background.aclose()
     assert work.ended == "cancelled"
+
+
+async def test_what_is_done_for_all_is_logged_under_no_row(background: Background) -> None:
+    """The row that happened to ask first is not named; one that is shielded itself is."""
+    seen = list[str | None]()
+
+    async def look() -> None:
+        seen.append(row_key())
+
+    about("row 7", None)
+    await background.result(await background.start(look))
+    await background.shielded(look, grace=0.0)
+    assert (seen, row_key()) == ([None, "row 7"], "row 7")
