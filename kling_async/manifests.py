@@ -110,6 +110,7 @@ class Manifest:
         self._first = first
         self._image_checks = image_checks
         self._repeated = array("Q")
+        self._checked: int | None = None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kling-manifest")
         self._pipe: Pipe | None = None
 
@@ -203,6 +204,7 @@ class Manifest:
                         result.note(sample.errors if sample is not row else ())
             found = repeats.find(shown=SHOWN_ERRORS)
             result.rows = repeats.count - len(found.same)
+            self._checked = repeats.count
         result.note_repeated(found)
         self._repeated = found.same
         return result
@@ -226,7 +228,7 @@ class Manifest:
     async def chunks(self) -> AsyncIterator[list[ImageToVideo]]:
         """Yield the requests, some at a time, in the order of the file; the samples of a row behind each other.
 
-        Rows that `check` found to stand twice come once.
+        Rows that `check` found to stand twice come once, and what was appended since then does not come.
 
         Raises:
             ManifestError: A row is wrong; `check` tells all of them at once.
@@ -243,6 +245,8 @@ class Manifest:
         next_repeated, number = next(repeated, -1), 0
         for row in islice(read_manifest(self.path, base=self._base, title=self.title), self._first):
             for sample in self._expand(row):
+                if number == self._checked:
+                    return
                 if number == next_repeated:
                     next_repeated = next(repeated, -1)
                 else:

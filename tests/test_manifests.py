@@ -183,3 +183,16 @@ async def test_what_is_changed_while_it_is_read_is_not_run(tmp_path: Path, when:
             assert await batch.enrolment.source() == (mark if when == "not at all" else None)
     finally:
         source.close()
+
+
+async def test_what_is_appended_to_a_checked_manifest_waits_for_the_next_run(tmp_path: Path) -> None:
+    """Nobody checked it, nor was its price told: it is not read on, however slowly the rows are taken."""
+    path = written(tmp_path, {"key": "a"}, {"key": "b"}, {"key": "a"})
+    source = Manifest(path, samples=2)
+    try:
+        await source.check()
+        with path.open("a") as file:
+            file.write(json.dumps({"image": URL, "key": "new"}) + "\n")
+        assert [request.key async for request in source.requests()] == ["a.1", "a.2", "b.1", "b.2"]
+    finally:
+        source.close()
