@@ -152,6 +152,7 @@ def _figures(told: str | None) -> Mapping[str, Any] | None:
             admission=AdmissionStatistics(**figures["admission"]),
             polling=PollStatistics(**figures["polling"]),
             downloads=DownloadStatistics(**figures["downloads"]),
+            seconds=float(figures["seconds"]),
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -90,6 +90,9 @@ def _in_words(document: dict[str, Any]) -> list[str]:
             f"its end on average; the median takes {polling['median']:.0f} s"
         )
     lines.append(f"{downloads['running']} downloads under way, {downloads['waiting']} waiting")
+    if figures["seconds"] > 0:
+        videos, rate = 3600 * downloads["done"] / figures["seconds"], downloads["bytes"] / figures["seconds"]
+        lines.append(f"{videos:.0f} videos an hour, {rate / 1e6:.2f} MB/s since the run began")
     if document["seconds_left"] is not None:
         lines.append(f"about {document['seconds_left'] / 60:.0f} min left")
     return lines

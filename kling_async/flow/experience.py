@@ -56,6 +56,7 @@ class Experience:
         self._gate = gate
         self._downloader = downloader
         self._window_note = WINDOW
+        self._began = 0.0
 
     async def read(self, account: str) -> int:
         """Hand over what earlier runs learned, and return the window to begin at.
@@ -66,6 +67,7 @@ class Experience:
         Raises:
             JournalError: The journal cannot be read.
         """
+        self._began = asyncio.get_running_loop().time()
         self._window_note = WINDOW + hashlib.sha256(account.encode()).hexdigest()[:16]
         durations = _read(await self._journal.note(DURATIONS))
         self._poller.take_over({name: found for name, found in durations.items() if isinstance(found, dict)})
@@ -92,9 +94,12 @@ class Experience:
 
     def figures(self) -> Statistics:
         """Return the figures of the moment."""
-        admission = self._gate.admission.statistics(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
         return Statistics(
-            admission=admission, polling=self._poller.statistics(), downloads=self._downloader.statistics()
+            admission=self._gate.admission.statistics(now),
+            polling=self._poller.statistics(),
+            downloads=self._downloader.statistics(),
+            seconds=now - self._began,
         )
 
     async def tell(self) -> None:

@@ -71,6 +71,8 @@ class Statistics:
     admission: AdmissionStatistics
     polling: PollStatistics
     downloads: DownloadStatistics
+    seconds: float = 0.0
+    """Seconds since the job was opened: the counts above are of these."""
 
     def seconds_left(self, rows: int) -> float | None:
         """Return the seconds until so many rows that are to be generated have ended; None where too little is known."""
