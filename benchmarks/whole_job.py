@@ -1,6 +1,7 @@
 """The whole job, side by side: rows in, files out, against one stand-in service. Ours, the floor, and the peers.
 
-    python -m benchmarks.whole_job [--full] [--only PART_OF_A_NAME ...] [--rounds N] [--json FILE] [--plot FILE]
+    python -m benchmarks.whole_job [--full] [--only PART_OF_A_NAME ...] [--rows N] [--rounds N]
+                                   [--json FILE] [--plot FILE]
 
 Each contender submits every row, waits for its generation, and writes its video to the disk, at most so many at once.
 All times of the real service are squeezed by one factor, and so is what each contender waits between two polls: 10 s,
@@ -8,7 +9,8 @@ the vendor's own default, for all but ours, which learns when to ask (at its def
 takes equally long for each. They run in turn, and the medians of the rounds are told.
 
 - *CPU a video*: of all threads of the contender's process, without the start of Python and the imports; the command
-  line's whole process, start and end included.
+  line's whole process, start and end included. `BENCH_DIR` says where the files go: on a disk that others use, too, the
+  contenders that write in their loop stand still with it.
 - *over ideal*: from the first submit to the end, over a schedule that begins each of the same generations the moment
   that a place is free. A contender that needs more CPU than there is, is held up by that: the squeeze makes it worse.
 - *polls* a video, and the *lag* from the end of a generation to the poll that told it, in seconds of the real service.
@@ -31,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from benchmarks import contest
 from benchmarks.peers.frame import Task
@@ -183,10 +185,12 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="2,000 videos")
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain one of these")
     parser.add_argument("--rounds", type=int, help="how often each runs")
+    parser.add_argument("--rows", type=int, help="how many videos")
     parser.add_argument("--json", type=Path, help="add the figures of each round to those there")
     parser.add_argument("--plot", type=Path, help="draw it, too, into an SVG")
     given = parser.parse_args()
     size = FULL if given.full else QUICK
+    size = evolve(size, rows=given.rows or size.rows)
     rounds = _read(given.json)
     wanted = [one for one in contest.ALL if any(part in one.name for part in given.only)]
     wanted = [one for one in wanted if contest.is_there(one)]
