@@ -50,7 +50,7 @@ class _RowFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the row and the generation where the text does not name them; blot out secrets."""
         key, generation_id = _ROW.get()
-        text = record.getMessage()
+        text = " ".join(record.getMessage().splitlines())  # a key or a message of the service's imitates no line
         if key is not None and not _names(text, key):
             text = f"{key}: {text}"
         text = _blotted(text)

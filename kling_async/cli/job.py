@@ -124,7 +124,7 @@ def begin(work: Callable[..., Any], given: dict[str, Any]) -> int:
         stopped=partial(_tell_stop, stand, as_json=as_json),
     )
     if stand.broken:
-        say(f"what was bought is not lost; go on with:\n  {same_command(stand)}")
+        say(f"once that is mended, go on with:\n  {same_command(stand)}")
     return code
 
 

@@ -68,7 +68,7 @@ class Progress:
             return
         self._told += 1
         if self._told <= _TOLD:
-            say(f"{after.key}: {after.stage}: {after.trouble.message}")
+            say(" ".join(f"{after.key}: {after.stage}: {after.trouble.message}".splitlines()))
         if self._told == _TOLD:
             say("further rows in trouble are only counted from here on: failures.jsonl will list them")
 

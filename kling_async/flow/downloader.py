@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from attrs import frozen
 
@@ -34,6 +36,8 @@ from kling_async.types.settings import AdmissionSettings, DownloadSettings
 from kling_async.types.statistics import DownloadStatistics
 
 logger = get_logger(__name__)
+
+T = TypeVar("T")
 
 FreshLink = Callable[[], Awaitable[RemoteVideo]]
 OnVerified = Callable[[Verified], Awaitable[None]]
@@ -110,7 +114,10 @@ class Downloader:
             async with self._line.place(expiry_of(parcel.video.url)):
                 self._running += 1
                 try:
-                    file = await self._fetch_with_room(parcel)
+                    file = await self.patiently(partial(self._fetch, parcel))
+                except DownloadError as error:
+                    error.generation_id = parcel.generation_id
+                    raise
                 finally:
                     self._running -= 1
         finally:
@@ -119,16 +126,15 @@ class Downloader:
         self._bytes += file.size
         return file
 
-    async def _fetch_with_room(self, parcel: Parcel) -> VideoFile:
-        """Fetch it; where room is waited for, as soon as there is some."""
+    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work that needs room on the disk; where room is waited for, as soon as there is some."""
         while True:
             if self._room is not None:
                 await self._room.turn()
             try:
-                return await self._fetch(parcel)
-            except DownloadError as error:
-                error.generation_id = parcel.generation_id
-                if not isinstance(error, DiskFull) or self._room is None:
+                return await work()
+            except DiskFull as error:
+                if self._room is None:
                     raise
                 self._room.lacking(error)
 

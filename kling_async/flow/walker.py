@@ -51,6 +51,9 @@ logger = get_logger(__name__)
 _FRESH: Final = 60.0
 """Seconds of age at which this process must have begun to watch a generation, to know how long it took."""
 
+_LENGTH_SLACK: Final = 1.0
+"""Seconds by which a video may be longer or shorter than it was asked for without a word: clips end on a frame."""
+
 WATCHED_AT_LEAST: Final = 600.0
 """Seconds that this process watches a generation before it may call it overdue."""
 
@@ -183,7 +186,7 @@ class Walker:
 
         if await store.holds(other.name, size=same.size, sha256=same.sha256):
             await verified(same)
-            if await store.link(other.name, record.name):
+            if await self._crew.downloader.patiently(partial(store.link, other.name, record.name)):
                 return same
         source = other if other.generation_id else evolve(other, generation_id=other.shares)
         parcel = Parcel(
@@ -240,6 +243,10 @@ class Walker:
 
         async def verified(event: Verified) -> None:
             nonlocal saved
+            if event.seconds is not None and abs(event.seconds - record.request.duration) > _LENGTH_SLACK:
+                logger.warning(
+                    "%s: lasts %.1f s, %d were asked for: kept", record.key, event.seconds, record.request.duration
+                )
             saved = await self._scribe.move(saved, event)
 
         try:

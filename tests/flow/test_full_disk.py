@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from kling_async import DiskFull
 from kling_async.errors import AnswerLost, KlingError
 from kling_async.flow.downloader import Downloader
 from kling_async.flow.room import LOOK_AGAIN
 from kling_async.ports import StagedVideo, VideoStore
+from kling_async.simulator import Fault, FaultPlan
 from kling_async.testing import MemoryStore, ScriptedDownload, ScriptedTransport
 from kling_async.types.settings import AdmissionSettings, DownloadSettings
 from tests.flow.harness import requests, world
@@ -250,3 +254,40 @@ async def test_another_error_of_the_disk_is_not_waited_for() -> None:
     with pytest.raises(KlingError, match="on fire"):
         await downloader(ScriptedTransport(), Broken()).fetch(parcel())
     assert now() == began
+
+
+async def test_a_copy_for_equal_content_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no hard links a second row's file is a copy: it waits for room as a download does."""
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, "no links here")
+
+    looks: list[float] = []
+
+    def copied(source: Path, target: Path) -> None:
+        looks.append(loop.time())
+        if len(looks) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("kling_async.adapters.video_part.os.link", no_links)
+    monkeypatch.setattr("kling_async.adapters.video_part.shutil.copyfile", copied)
+    twins = [evolve(row, prompt="the same") for row in requests(2)]
+    async with world(tmp_path) as w:
+        async with w.batch(max_in_flight=2) as batch:
+            report = await batch.run(twins)
+        assert (report.tally.done, report.tally.shared, len(w.book.bought())) == (2, 1, 1)
+    assert [round(after - before) for before, after in pairwise(looks)] == [LOOK_AGAIN] * 3
+
+
+async def test_a_video_of_another_length_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ten seconds in place of five: it was paid for, so it is kept, with a warning."""
+    async with world(tmp_path, FaultPlan.of(Fault("job", "wrong_duration", match="prompt 0"))) as w:
+        async with w.batch() as batch:
+            report = await batch.run(requests(2))
+        assert report.tally.done == 2
+        await w.audit()
+    told = [message for message in caplog.messages if "were asked for: kept" in message]
+    assert [message.split(":")[0] for message in told] == ["row0"]
+    assert "5 were asked for" in told[0]
