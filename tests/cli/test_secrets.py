@@ -38,7 +38,7 @@ def test_neither_the_key_nor_a_signed_query_leaves_a_trace(open_world: OpenWorld
     )
     world = open_world(plan, durations=0.3)
     command = ("--out", "out", "--verbose", "--json")
-    env = {"KLING_ASYNC_DOWNLOAD_ATTEMPTS": "2", "KLING_ASYNC_BACKOFF_CAP": "0.5"}
+    env = {"KLING_ASYNC_DOWNLOAD_ATTEMPTS": "4", "KLING_ASYNC_BACKOFF_CAP": "0.5"}
     ended = world.run("run", world.manifest(6), *command, env=env)
     assert ended.code == 3
     bought = world.calls("submit")
