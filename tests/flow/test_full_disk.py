@@ -6,7 +6,9 @@ import asyncio
 import errno
 import hashlib
 import logging
+import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -271,12 +273,13 @@ async def test_a_copy_for_equal_content_waits_for_room(tmp_path: Path, monkeypat
         Path(target).write_bytes(Path(source).read_bytes())
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr("kling_async.adapters.video_part.os.link", no_links)
-    monkeypatch.setattr("kling_async.adapters.video_part.shutil.copyfile", copied)
     twins = [evolve(row, prompt="the same") for row in requests(2)]
     async with world(tmp_path) as w:
-        async with w.batch(max_in_flight=2) as batch:
-            report = await batch.run(twins)
+        with monkeypatch.context() as disk:  # undone here: what guards the loop has wrapped the same functions
+            disk.setattr(os, "link", no_links)
+            disk.setattr(shutil, "copyfile", copied)
+            async with w.batch(max_in_flight=2) as batch:
+                report = await batch.run(twins)
         assert (report.tally.done, report.tally.shared, len(w.book.bought())) == (2, 1, 1)
     assert [round(after - before) for before, after in pairwise(looks)] == [LOOK_AGAIN] * 3
 
