@@ -230,9 +230,11 @@ class Poller:
             if watch is not None and asyncio.get_running_loop().time() >= watch.grace_until:
                 self._end(generation_id, error)
             return
+        # What was asked before the pause in force is answered by it: polls that were out together are one trouble.
+        is_news = asyncio.get_running_loop().time() >= self._agenda.paused_until
         if isinstance(error, AuthenticationFailed):
-            await self._doubt_key(error)
-        self._troubles += asyncio.get_running_loop().time() >= self._agenda.paused_until
+            await self._doubt_key(error, is_news=is_news)
+        self._troubles += is_news
         self._heard(None if isinstance(error, RateLimited) else error)
         logger.debug("poll of %s failed: %s", generation_id, error)
         self._slow_down(error)
@@ -250,9 +252,9 @@ class Poller:
             asked = named_pause(error, cap=self._pauses.retry_after_cap)
             self._agenda.pause(now + (own if asked is None else asked))
 
-    async def _doubt_key(self, error: AuthenticationFailed) -> None:
+    async def _doubt_key(self, error: AuthenticationFailed, *, is_news: bool) -> None:
         """Tell a refused key from a passing whim; those who wait hear of the former alone."""
-        self._refused_key += 1
+        self._refused_key += is_news
         if self._refused_key < _REFUSED_KEY:
             return
         if not await self.key_check.is_refused():
