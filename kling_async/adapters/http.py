@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,12 +19,12 @@ import anyio
 from yarl import URL
 
 from kling_async._version import __version__
+from kling_async.adapters.http_body import AT_ONCE, Body, Encoder
 from kling_async.adapters.resolver import PublicResolver
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.rules.envelopes import shown
 from kling_async.rules.links import is_local
 from kling_async.types.exchange import HttpCall, HttpReply
-from kling_async.types.image import ImageSource
 
 MAX_REPLY: Final = 1024 * 1024
 """Bytes of an answer that are read at the most."""
@@ -47,14 +47,6 @@ _NEVER_SENT: Final = (
 )
 
 
-class Encoder(Protocol):
-    """Encodes a local image, as `kling_async.ports.Images` does."""
-
-    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
-        """Yield the image as base64, in pieces."""
-        ...
-
-
 class HttpTransport:
     """The service's calls and the file host's bytes.
 
@@ -72,6 +64,7 @@ class HttpTransport:
         self._authorization = {"Authorization": f"Bearer {api_key}"}
         self._url = lru_cache(_URLS_KEPT)(self._url_of)
         self._images = images
+        self._uploads = asyncio.Semaphore(AT_ONCE)
         self._connect_timeout = connect_timeout
         self._reused: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
@@ -81,8 +74,18 @@ class HttpTransport:
         self._proxies = getproxies()
 
     async def send(self, call: HttpCall) -> HttpReply:
-        """Send one call to the service, with the key, and read the whole answer."""
-        body = _Body(call, self._images)
+        """Send one call to the service, with the key, and read the whole answer.
+
+        A body with images waits for its turn before its connection is opened; its time-out begins then.
+        """
+        body = Body(call, self._images, self._uploads)
+        await body.begin()
+        try:
+            return await self._send(call, body)
+        finally:
+            body.end()
+
+    async def _send(self, call: HttpCall, body: Body) -> HttpReply:
         headers = {**dict(call.headers), **self._authorization}
         if call.body:
             headers["Content-Length"] = str(call.content_length)
@@ -121,7 +124,7 @@ class HttpTransport:
     def _words(self, error: BaseException) -> str:
         return self._blotted(_words(error))
 
-    def _lost(self, call: HttpCall, body: _Body, url: URL, error: Exception) -> KlingError:
+    def _lost(self, call: HttpCall, body: Body, url: URL, error: Exception) -> KlingError:
         """Tell a body that was not finished from an answer that did not come."""
         if body.error is not None:
             return body.error if isinstance(body.error, KlingError) else NotSent(f"the body broke off: {body.error}")
@@ -234,30 +237,6 @@ class HttpDownload:
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise AnswerLost(f"the download broke off: {_words(error)}") from error
-
-
-class _Body:
-    """The parts of a body in order, and whether the last of them was asked for."""
-
-    def __init__(self, call: HttpCall, images: Encoder) -> None:
-        self._parts = call.body
-        self._images = images
-        self.finished = not call.body
-        self.error: Exception | None = None
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body. Once the last piece was asked for, the service may have all of it."""
-        try:
-            for number, part in enumerate(self._parts, 1):
-                if isinstance(part, bytes):
-                    self.finished = number == len(self._parts)
-                    yield part
-                else:
-                    async for piece in self._images.encoded(part.source, part.size):
-                        yield piece
-        except Exception as error:
-            self.error = error
-            raise
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

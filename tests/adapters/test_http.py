@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from kling_async.adapters.http import MAX_REPLY, HttpTransport
+from kling_async.adapters.http_body import AT_ONCE
 from kling_async.adapters.images import LocalImages
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation, TransportError
 from kling_async.rules.wire import SizedImage, encode_poll, encode_submit
@@ -322,6 +323,47 @@ async def test_a_body_with_images_is_what_was_announced(tmp_path: Path) -> None:
         "duration": 5,
         "a": [1, None],
     }
+
+
+async def test_a_few_bodies_with_images_are_sent_at_once() -> None:
+    """The others wait without a connection, their time-out begins when their turn comes, and none is forgotten."""
+    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    began = now()
+    async with hosting(deaf) as host, connected(host.url) as transport:
+        calls = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(AT_ONCE + 3)]
+        sending = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(4.0)
+        assert host.connections == AT_ONCE
+        assert all(isinstance(error, NotSent) for error in await sending)
+        assert host.connections == AT_ONCE + 3
+    assert now() - began == pytest.approx(10.0, abs=0.5)
+
+
+async def test_what_is_out_keeps_nobody_waiting() -> None:
+    """Neither bodies whose answers are late, nor those without images take a place from others."""
+    image = EncodedImage(ImageSource.of(PICTURE), len(PICTURE))
+    async with hosting(silence) as host, connected(host.url) as transport:
+        calls = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(3 * AT_ONCE)]
+        calls += [transport.send(post(timeout=5.0)) for _ in range(AT_ONCE)]
+        began = now()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(error, AnswerLost) for error in errors)
+        assert now() - began == pytest.approx(5.0, abs=0.5)
+        assert host.connections == 4 * AT_ONCE
+
+
+async def test_a_body_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
+    """As often as it happens, also where the caller leaves."""
+    gone = EncodedImage(ImageSource.of(tmp_path / "gone.png"), 1000)
+    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    async with hosting(deaf) as host, connected(host.url) as transport:
+        for _ in range(2 * AT_ONCE):
+            with pytest.raises(NotSent):
+                await transport.send(post(b"<", gone, b">"))
+            with anyio.move_on_after(0.1):
+                await transport.send(post(b"<", image, b">"))
+        with pytest.raises(NotSent, match="before the request was out"):
+            await transport.send(post(b"<", image, b">", timeout=5.0))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 196_607, 196_608, 196_609])
