@@ -60,12 +60,16 @@ tree: tools
 tools:
 	@scripts/setup.sh dev
 
+HOST := nginx-light curl # what benchmarks/download.py is held against
+
 bench: ## Run every benchmark, quickly (ARGS="polls" runs those whose names contain it)
 	@scripts/setup.sh dev
+	@scripts/packages.sh $(HOST)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-full: ## Run them at the size of the figures in docs/benchmarks.md: an hour and more (ARGS as above)
 	@scripts/setup.sh dev
+	@scripts/packages.sh $(HOST)
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
 docs: ## Build the documentation, strictly, into site/
