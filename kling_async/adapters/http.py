@@ -231,10 +231,11 @@ class HttpDownload:
         self.headers: Mapping[str, str] = _lower(response.headers)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
+        """Yield the body as it comes; what came together is not joined."""
         try:
-            async for piece in self._response.content.iter_any():
-                yield piece
+            async for piece, _ in self._response.content.iter_chunks():
+                if piece:
+                    yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise AnswerLost(f"the download broke off: {_words(error)}") from error
 
