@@ -76,7 +76,7 @@ class HttpTransport:
     async def send(self, call: HttpCall) -> HttpReply:
         """Send one call to the service, with the key, and read the whole answer.
 
-        A body with images waits for its turn before its connection is opened; its time-out begins then.
+        A body with images waits for its turn before its connection is opened: for its time-out, which then begins anew.
         """
         body = Body(call, self._images, self._uploads)
         await body.begin()

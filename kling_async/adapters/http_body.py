@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
+from kling_async.errors import NotSent
 from kling_async.types.exchange import HttpCall
 from kling_async.types.image import ImageSource
 
@@ -33,6 +34,7 @@ class Body:
 
     def __init__(self, call: HttpCall, images: Encoder, places: asyncio.Semaphore) -> None:
         self._parts = call.body
+        self._timeout = call.timeout
         self._images = images
         self._places = places
         self._has_place = False
@@ -40,10 +42,21 @@ class Body:
         self.error: Exception | None = None
 
     async def begin(self) -> None:
-        """Wait for a place, if the body has images."""
-        if not all(isinstance(part, bytes) for part in self._parts):
-            await self._places.acquire()
-            self._has_place = True
+        """Wait for a place, if the body has images; for as long as the call itself may take, and no longer.
+
+        When a call was meant to leave is written down before, and is where a lost one is looked for.
+
+        Raises:
+            NotSent: There was none.
+        """
+        if all(isinstance(part, bytes) for part in self._parts):
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._places.acquire()
+        except TimeoutError:
+            raise NotSent(f"{AT_ONCE} images were being sent, and none was out within {self._timeout:g} s") from None
+        self._has_place = True
 
     def end(self) -> None:
         """Give the place back, if the body has one."""

@@ -326,17 +326,33 @@ async def test_a_body_with_images_is_what_was_announced(tmp_path: Path) -> None:
 
 
 async def test_a_few_bodies_with_images_are_sent_at_once() -> None:
-    """The others wait without a connection, their time-out begins when their turn comes, and none is forgotten."""
+    """The others wait without a connection, and their time-out begins anew when their turn comes."""
     image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
     began = now()
     async with hosting(deaf) as host, connected(host.url) as transport:
-        calls = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(AT_ONCE + 3)]
-        sending = asyncio.gather(*calls, return_exceptions=True)
+        first = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(AT_ONCE)]
+        others = [transport.send(post(b"<", image, b">", timeout=6.0)) for _ in range(3)]
+        sending = asyncio.gather(*first, *others, return_exceptions=True)
         await asyncio.sleep(4.0)
         assert host.connections == AT_ONCE
         assert all(isinstance(error, NotSent) for error in await sending)
         assert host.connections == AT_ONCE + 3
-    assert now() - began == pytest.approx(10.0, abs=0.5)
+    assert now() - began == pytest.approx(11.0, abs=0.5)
+
+
+async def test_a_turn_that_does_not_come_is_not_sent() -> None:
+    """A call never leaves long after it was written down: a lost one would be looked for at the wrong time."""
+    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    async with hosting(deaf) as host, connected(host.url) as transport:
+        first = [transport.send(post(b"<", image, b">", timeout=9.0)) for _ in range(AT_ONCE)]
+        sending = asyncio.gather(*first, return_exceptions=True)
+        await asyncio.sleep(1.0)
+        began = now()
+        with pytest.raises(NotSent, match="none was out within 5 s"):
+            await transport.send(post(b"<", image, b">", timeout=5.0))
+        assert now() - began == pytest.approx(5.0, abs=0.5)
+        assert host.connections == AT_ONCE
+        await sending
 
 
 async def test_what_is_out_keeps_nobody_waiting() -> None:
