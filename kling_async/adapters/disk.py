@@ -145,16 +145,6 @@ def append_all(handle: int, pieces: Sequence[bytes]) -> None:
         raise
 
 
-def begin_flush(handle: int, at: int, count: int) -> None:
-    """Ask the system to begin with the flush of some bytes, where it takes such advice: it need not end here.
-
-    What Linux does on it is to write them out at once; what is clean already would be dropped from its cache.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.posix_fadvise(handle, at, count, os.POSIX_FADV_DONTNEED)
-
-
 def _write_some(handle: int, views: Sequence[memoryview]) -> int:
     if sys.platform == "win32":
         return os.write(handle, views[0])

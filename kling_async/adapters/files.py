@@ -20,6 +20,7 @@ from kling_async.adapters.disk import (
     is_temporary,
     open_regular,
 )
+from kling_async.adapters.sectors import Buffers
 from kling_async.adapters.threads import Threads
 from kling_async.adapters.video_part import Part
 from kling_async.errors import DownloadError
@@ -42,6 +43,7 @@ class LocalVideoStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._threads = Threads("kling-files", 4)
+        self._buffers = Buffers()
         self._live: set[Path] = set()
 
     @asynccontextmanager
@@ -52,7 +54,7 @@ class LocalVideoStore:
             DiskFull: There is no room.
             DownloadError: The folder cannot be written.
         """
-        part = Part(self.path(name))
+        part = Part(self.path(name), self._buffers)
         self._live.add(part.path)
         try:
             await self._threads.finish(part.open)
@@ -89,7 +91,7 @@ class LocalVideoStore:
             DiskFull: There is no room.
             DownloadError: The disk refused otherwise.
         """
-        part = Part(self.path(other))
+        part = Part(self.path(other), self._buffers)
         self._live.add(part.path)
         try:
             return await self._threads.finish(partial(part.link_to, self.path(name)))
@@ -158,7 +160,7 @@ class LocalStagedVideo:
 
     def sha256(self) -> str:
         """Return the digest of the bytes written so far, in hex."""
-        return self._part.digest.hexdigest()
+        return self._part.sha256
 
     async def restart(self) -> None:
         """Throw away what was written, and begin again."""

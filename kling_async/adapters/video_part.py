@@ -6,7 +6,6 @@ Everything here blocks: threads call it. This room must never leave anything but
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,28 +15,37 @@ from threading import Lock
 
 from kling_async.adapters.disk import (
     NEW_FILE,
-    begin_flush,
     describe,
     has_no_room,
     make_folder,
     sync_folder,
     temporary_name,
-    write_all,
 )
+from kling_async.adapters.sectors import Buffers, SectorFile
 from kling_async.errors import DiskFull, DownloadError
 
 
 class Part:
     """The file itself, used on threads. Its lock keeps the work in order for a caller that left before its end."""
 
-    def __init__(self, final: Path) -> None:
+    def __init__(self, final: Path, buffers: Buffers) -> None:
         self.path = final.with_name(temporary_name(final.name))
-        self.size = 0
-        self.digest = hashlib.sha256()
         self.over = False
         self._final = final
-        self._handle: int | None = None
+        self._buffers = buffers
+        self._file: SectorFile | None = None
+        self._is_open = False
         self._lock = Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return 0 if self._file is None else self._file.size
+
+    @property
+    def sha256(self) -> str:
+        """The digest of these, in hex."""
+        return self._opened().digest.hexdigest()
 
     def open(self) -> None:
         """Open it under its temporary name; its folder is made."""
@@ -47,38 +55,29 @@ class Part:
             if self._final.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
             try:
-                self._handle = os.open(self.path, NEW_FILE, 0o666)
+                handle = os.open(self.path, NEW_FILE, 0o666)
             except FileNotFoundError:
                 make_folder(self.path.parent)
-                self._handle = os.open(self.path, NEW_FILE, 0o666)
+                handle = os.open(self.path, NEW_FILE, 0o666)
+            self._file, self._is_open = SectorFile(handle, self._buffers), True
 
     def write(self, pieces: Sequence[bytes]) -> None:
         """Append and digest; all of it or nothing."""
         with self._lock, told(self._final):
-            handle = self._opened()
-            os.lseek(handle, self.size, os.SEEK_SET)
-            written = write_all(handle, pieces)
-            begin_flush(handle, self.size, written)
-            # All of it is there: what comes now cannot fail.
-            for piece in pieces:
-                self.digest.update(piece)
-            self.size += written
+            self._opened().append(pieces)
 
     def restart(self) -> None:
         """Throw away what was written."""
         with self._lock, told(self._final):
-            os.ftruncate(self._opened(), 0)
-            self.size = 0
-            self.digest = hashlib.sha256()
+            self._opened().restart()
 
     def commit(self) -> Path:
         """Make the bytes durable, and give them their final name."""
         with self._lock, told(self._final):
-            handle = self._opened()
-            os.ftruncate(handle, self.size)
-            os.fsync(handle)
-            self._handle = None
-            os.close(handle)
+            file = self._opened()
+            os.ftruncate(file.handle, file.size)
+            os.fsync(file.handle)
+            self._close()
             self.path.replace(self._final)
             self.over = True
             sync_folder(self._final.parent)
@@ -117,16 +116,19 @@ class Part:
             if self.over:
                 return
             self.over = True
-            if self._handle is not None:
+            if self._is_open:
                 with suppress(OSError):
-                    os.close(self._handle)
-                self._handle = None
+                    self._close()
             self.path.unlink(missing_ok=True)
 
-    def _opened(self) -> int:
-        if self._handle is None:
+    def _opened(self) -> SectorFile:
+        if self._file is None or not self._is_open:
             raise RuntimeError(f"{self._final}: the staging of this video is over")
-        return self._handle
+        return self._file
+
+    def _close(self) -> None:
+        handle, self._is_open = self._opened().handle, False
+        os.close(handle)
 
 
 @contextmanager

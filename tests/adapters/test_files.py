@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from kling_async.adapters.disk import begin_flush, is_temporary, temporary_name
+from kling_async.adapters.disk import is_temporary, temporary_name
 from kling_async.adapters.files import LocalStagedVideo, LocalVideoStore
 from kling_async.adapters.threads import Threads
 from kling_async.errors import DiskFull, DownloadError
@@ -391,16 +391,6 @@ async def test_a_write_that_failed_half_way_can_be_made_again(local: LocalVideoS
     assert (videos / "a.mp4").read_bytes() == b"".join(pieces)
 
 
-def test_advice_that_the_system_does_not_take_is_no_error() -> None:
-    """A flush may be begun early; where it cannot be, the one at the end does all."""
-    reading, writing = os.pipe()
-    try:
-        begin_flush(writing, 0, 10)
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
 async def test_what_a_failed_write_left_is_not_committed(local: LocalVideoStore, videos: Path) -> None:
     """The file has the size that was told."""
     async with local.stage("a.mp4") as staged:
@@ -444,9 +434,8 @@ def refuse(*_: object) -> None:
 def fill_up(staged: StagedVideo) -> None:
     """Put the disk that is always full behind an open file."""
     assert isinstance(staged, LocalStagedVideo)
-    assert staged._part._handle is not None
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, staged._part._handle)
+    os.dup2(full, staged._part._opened().handle)
     os.close(full)
 
 
