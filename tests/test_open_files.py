@@ -68,7 +68,7 @@ async def test_an_image_that_cannot_be_opened_is_waited_for(
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
     images = LocalImages()
-    assert await images.size(ImageSource.of(path)) == len(PNG)  # its thread is there
+    assert (await images.state(ImageSource.of(path))).size == len(PNG)  # its thread is there
     with none_left(limit) as free:
         asyncio.get_running_loop().call_later(10.5, free)
         began = asyncio.get_running_loop().time()

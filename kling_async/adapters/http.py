@@ -24,7 +24,7 @@ from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSe
 from kling_async.rules.envelopes import shown
 from kling_async.rules.links import is_local
 from kling_async.types.exchange import HttpCall, HttpReply
-from kling_async.types.image import ImageSource
+from kling_async.types.image import ImageSource, ImageState
 
 MAX_REPLY: Final = 1024 * 1024
 """Bytes of an answer that are read at the most."""
@@ -50,7 +50,7 @@ _NEVER_SENT: Final = (
 class Encoder(Protocol):
     """Encodes a local image, as `kling_async.ports.Images` does."""
 
-    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+    def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
         """Yield the image as base64, in pieces."""
         ...
 
@@ -253,7 +253,7 @@ class _Body:
                     self.finished = number == len(self._parts)
                     yield part
                 else:
-                    async for piece in self._images.encoded(part.source, part.size):
+                    async for piece in self._images.encoded(part.source, part.state):
                         yield piece
         except Exception as error:
             self.error = error

@@ -22,12 +22,12 @@ from typing import Final, NamedTuple, TypeVar
 from attrs import evolve
 
 from kling_async.adapters.disk import describe, is_out_of_files, make_folder, open_regular, write_whole
-from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly
+from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly, state_of
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
 from kling_async.logs import get_logger
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
-from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.image import ImageKind, ImageSource, ImageState
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ _UNKNOWN: Final = "application/octet-stream"
 
 
 class LocalImages:
-    """Images that are files or bytes. What was read of a file is remembered until its size or time changes.
+    """Images that are files or bytes. What was read of a file is remembered until its state changes.
 
     Args:
         inputs: The folder beside the journal where bytes are kept; None to keep none.
@@ -67,15 +67,15 @@ class LocalImages:
             return await self._threads.ask(partial(_read_facts, BytesIO(source.content)))
         return await self._ask(source, self._file_facts)
 
-    async def size(self, source: ImageSource) -> int:
-        """Return the image's size in bytes.
+    async def state(self, source: ImageSource) -> ImageState:
+        """Return what the image is now.
 
         Raises:
             InvalidRequest: There is no such file, or it is a URL.
         """
         if source.kind is ImageKind.BYTES:
-            return len(source.content)
-        return await self._ask(source, lambda stamp: stamp.size)
+            return ImageState(len(source.content))
+        return await self._ask(source, lambda stamp: stamp.state)
 
     async def digest(self, source: ImageSource) -> str:
         """Return the sha256 of an image's bytes, or of a URL's text.
@@ -120,8 +120,8 @@ class LocalImages:
         digest = await self._threads.finish(partial(_store, self._inputs, source.content))
         return ImageSource(ImageKind.STORED, digest, mime=source.mime)
 
-    async def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
-        """Yield the image as base64, in pieces; the last one only when the file is found unchanged.
+    async def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
+        """Yield the image as base64, in pieces; the first and the last one only when the file is found in its state.
 
         Raises:
             NotSent: The image changed meanwhile, or cannot be read: the body was not finished.
@@ -129,13 +129,13 @@ class LocalImages:
         """
         if source.kind is ImageKind.BYTES:
             content = memoryview(source.content)
-            if len(content) != size:
-                raise NotSent(f"the image has {len(content):,} bytes, not {size:,}: nothing was sent")
+            if len(content) != state.size:
+                raise NotSent(f"the image has {len(content):,} bytes, not {state.size:,}: nothing was sent")
             for at in range(0, len(content), PIECE):
                 yield await self._threads.ask(partial(base64.b64encode, content[at : at + PIECE]))
             return
         places = self._places(source)
-        reader = ImageReader(places[0], lambda: open_regular(_existing(places)), size)
+        reader = ImageReader(places[0], lambda: open_regular(_existing(places)), state)
         try:
             while not reader.closed:
                 yield await self._threads.ask(reader.next_piece)
@@ -174,8 +174,7 @@ class _Stamp(NamedTuple):
     """One state of a file."""
 
     path: str
-    size: int
-    modified: int
+    state: ImageState
 
 
 class _UnsettledError(Exception):
@@ -211,7 +210,7 @@ def _existing(places: tuple[str, ...]) -> str:
 def _stamp(path: str, status: os.stat_result) -> _Stamp:
     if not stat.S_ISREG(status.st_mode):
         raise _invalid(f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}")
-    return _Stamp(path, status.st_size, status.st_mtime_ns)
+    return _Stamp(path, state_of(status))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Prepared:
     request: ImageToVideo
     """What is asked for."""
     images: Mapping[str, wire.SizedImage]
-    """Type and size of each local image, by its field's name."""
+    """Type and state of each local image, by its field's name."""
     content: str
     """The digest of what is sent."""
 
@@ -62,9 +62,9 @@ class Service:
         digests: dict[str, str] = {}
         for name, source in request.images:
             try:
-                digests[name] = await self.images.digest(source)
                 if source.kind is not ImageKind.URL:
                     sized[name] = await self._sized(source)
+                digests[name] = await self.images.digest(source)
             except InvalidRequest as error:
                 issues.extend(Issue(name, issue.message) for issue in error.issues)
         if self._image_checks:
@@ -74,8 +74,8 @@ class Service:
         return Prepared(request, sized, content_digest(request, digests))
 
     async def _sized(self, source: ImageSource) -> wire.SizedImage:
-        size = await self.images.size(source)
-        return wire.SizedImage(await self.images.mime(source), size)
+        state = await self.images.state(source)  # before all else: what changes from here on is not sent
+        return wire.SizedImage(await self.images.mime(source), state)
 
     async def _check_pictures(self, request: ImageToVideo, sized: Mapping[str, wire.SizedImage]) -> list[Issue]:
         issues: list[Issue] = []
@@ -88,9 +88,9 @@ class Service:
             except InvalidRequest as error:
                 issues.extend(Issue(name, issue.message) for issue in error.issues)
         if "image" in facts:
-            issues += check_image("image", facts["image"], sized["image"].size)
+            issues += check_image("image", facts["image"], sized["image"].state.size)
         if "tail_image" in facts:
-            issues += check_tail("tail_image", facts["tail_image"], sized["tail_image"].size)
+            issues += check_tail("tail_image", facts["tail_image"], sized["tail_image"].state.size)
         masks = [(name, found) for name, found in facts.items() if name not in {"image", "tail_image"}]
         if masks and "image" in facts:
             issues += check_masks(facts["image"], masks)
