@@ -263,7 +263,7 @@ class VideoStore(Protocol):
         ...
 
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
-        """Tell whether a file with that digest stands under the name."""
+        """Tell whether a file with that digest stands under the name; that none can be opened for now is no answer."""
         ...
 
     async def examine(self, name: str) -> FileFacts | None:

@@ -6,10 +6,8 @@ did not come as bytes, nor touch the disk on the loop's thread.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,16 +23,11 @@ from kling_async.adapters.disk import describe, is_out_of_files, make_folder, op
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly, state_of
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
-from kling_async.logs import get_logger
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
 from kling_async.types.image import ImageKind, ImageSource, ImageState
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
-
-_FILES_AGAIN: Final = 1.0
-"""Seconds until a file is opened again that could not be, since too many are."""
 _FIRST_BYTES: Final = 4096
 _LONGEST_HEAD: Final = 16 * 1024 * 1024
 _REMEMBERED: Final = 4096
@@ -51,7 +44,6 @@ class LocalImages:
 
     def __init__(self, inputs: Path | None = None) -> None:
         self._inputs = inputs
-        self._told = False
         self._threads = Threads("kling-encode", 4)
         self._file_digest = lru_cache(_REMEMBERED)(_digest_of)
         self._file_facts = lru_cache(_REMEMBERED)(_facts_of)
@@ -148,14 +140,7 @@ class LocalImages:
         self._threads.close()
 
     async def _ask(self, source: ImageSource, read: Callable[[_Stamp], T]) -> T:
-        places = self._places(source)
-        while True:
-            try:
-                return await self._threads.ask(partial(_read_settled, places, read))
-            except _OutOfFilesError as error:
-                logger.log(logging.INFO if self._told else logging.WARNING, "%s: it is tried again", error)
-                self._told = True
-            await asyncio.sleep(_FILES_AGAIN)
+        return await self._threads.read(partial(_read_settled, self._places(source), read))
 
     def _places(self, source: ImageSource) -> tuple[str, ...]:
         """Return where a file may lie: kept bytes by this journal, or by the one that their list of failures names."""
@@ -181,10 +166,6 @@ class _UnsettledError(Exception):
     """The file changed while it was read."""
 
 
-class _OutOfFilesError(Exception):
-    """Too many files are open for another one: that is no fault of the image's."""
-
-
 def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
     """Read a file that nobody is writing, or say what is wrong with it."""
     try:
@@ -198,7 +179,7 @@ def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
         raise _invalid(f"there is no file {places[0]}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and is_out_of_files(error):
-            raise _OutOfFilesError(f"{places[0]} cannot be read ({describe(error)})") from None
+            raise
         raise _invalid(f"{places[0]} cannot be read: {describe(error)}") from None
     raise _invalid(f"{places[0]} is being written: wait until that has ended")
 
