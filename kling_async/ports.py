@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kling_async.errors import KlingError
     from kling_async.rules.images import ImageFacts
     from kling_async.types.exchange import HttpCall, HttpReply
-    from kling_async.types.image import ImageSource
+    from kling_async.types.image import ImageSource, ImageState
     from kling_async.types.outcome import FileFacts, Tally
     from kling_async.types.record import Record
 
@@ -263,7 +263,7 @@ class VideoStore(Protocol):
         ...
 
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
-        """Tell whether a file with that digest stands under the name."""
+        """Tell whether a file with that digest stands under the name; that none can be opened for now is no answer."""
         ...
 
     async def examine(self, name: str) -> FileFacts | None:
@@ -327,8 +327,8 @@ class Images(Protocol):
         """
         ...
 
-    async def size(self, source: ImageSource) -> int:
-        """Return the image's size in bytes."""
+    async def state(self, source: ImageSource) -> ImageState:
+        """Return what the image is now: taken before all else that is asked of it, and given to `encoded`."""
         ...
 
     async def mime(self, source: ImageSource) -> str:
@@ -346,11 +346,11 @@ class Images(Protocol):
         """
         ...
 
-    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+    def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
         """Yield the image as base64, in pieces.
 
         Raises:
-            NotSent: The image changed its size meanwhile, or cannot be read: the body was not finished.
+            NotSent: The image is not in that state any more, or cannot be read: the body was not finished.
         """
         ...
 

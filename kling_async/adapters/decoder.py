@@ -10,6 +10,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from kling_async.adapters.disk import is_out_of_files
 from kling_async.adapters.threads import Threads
 from kling_async.errors import ConfigurationError
 
@@ -29,8 +30,11 @@ class AvDecoder:
         await self._threads.ask(_load)
 
     async def fault(self, path: Path) -> str | None:
-        """Decode every frame of a video; return what is wrong, None where nothing is."""
-        return await self._threads.ask(partial(_fault, path))
+        """Decode every frame of a video; return what is wrong, None where nothing is.
+
+        Where no file can be opened, since too many are, it waits until one can.
+        """
+        return await self._threads.read(partial(_fault, path))
 
     async def aclose(self) -> None:
         """Let the threads go; what they decode ends by itself."""
@@ -63,5 +67,7 @@ def _fault(path: Path) -> str | None:
                 if isinstance(frame, av.VideoFrame | av.AudioFrame) and frame.is_corrupt:
                     return f"it is damaged at frame {frames}"
     except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_out_of_files(error):
+            raise
         return f"it cannot be decoded after frame {frames} ({error})"
     return None if frames else "there is no frame in it"

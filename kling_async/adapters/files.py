@@ -17,6 +17,7 @@ from typing import Final
 
 from kling_async.adapters.disk import (
     describe,
+    is_out_of_files,
     is_temporary,
     open_regular,
 )
@@ -67,16 +68,21 @@ class LocalVideoStore:
                 self._live.discard(part.path)
 
     async def holds(self, name: str, *, size: int, sha256: str) -> bool:
-        """Tell whether a file with that digest stands under the name; one that cannot be read is none."""
-        return await self._threads.ask(partial(_holds, self.path(name), size, sha256))
+        """Tell whether a file with that digest stands under the name; one that cannot be read is none.
+
+        Where no file can be opened, since too many are, it waits until one can.
+        """
+        return await self._threads.read(partial(_holds, self.path(name), size, sha256))
 
     async def examine(self, name: str) -> FileFacts | None:
         """Read a file from its beginning to its end, once; None where there is none.
 
+        Where no file can be opened, since too many are, it waits until one can.
+
         Raises:
             DownloadError: It cannot be read.
         """
-        return await self._threads.ask(partial(_examine, self.path(name)))
+        return await self._threads.read(partial(_examine, self.path(name)))
 
     async def names(self) -> AsyncIterator[Sequence[str]]:
         """Yield the names of all files, some at a time; not those under temporary names."""
@@ -188,6 +194,8 @@ def _examine(path: Path) -> FileFacts | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if is_out_of_files(error):
+            raise
         raise DownloadError(f"{path} cannot be read ({describe(error)})") from error
     return reading.facts()
 
@@ -205,5 +213,7 @@ def _holds(path: Path, size: int, sha256: str) -> bool:
             if os.fstat(file.fileno()).st_size != size:
                 return False
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
-    except OSError:
+    except OSError as error:
+        if is_out_of_files(error):
+            raise
         return False

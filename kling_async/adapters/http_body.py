@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from kling_async.errors import NotSent
 from kling_async.types.exchange import HttpCall
-from kling_async.types.image import ImageSource
+from kling_async.types.image import ImageSource, ImageState
 
 AT_ONCE: Final = 8
 """Bodies with images that are sent at once: more share the same line, end later all together, and hold the loop up."""
@@ -21,7 +21,7 @@ AT_ONCE: Final = 8
 class Encoder(Protocol):
     """Encodes a local image, as `kling_async.ports.Images` does."""
 
-    def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+    def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
         """Yield the image as base64, in pieces."""
         ...
 
@@ -74,7 +74,7 @@ class Body:
                         self.end()
                     yield part
                 else:
-                    async for piece in self._images.encoded(part.source, part.size):
+                    async for piece in self._images.encoded(part.source, part.state):
                         yield piece
         except Exception as error:
             self.error = error

@@ -1,7 +1,7 @@
 """One image file as base64, piece by piece, so that no image stands whole in memory.
 
-This room must never let the last piece go of a file that changed since the first: the service would buy a video of a
-picture that nobody has.
+This room must never let the first piece go of a file that changed since it was looked at, nor the last one of a file
+that changed since then: the service would make a video of a picture that nobody knows of.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from kling_async.adapters.disk import describe
 from kling_async.errors import NotSent
+from kling_async.types.image import ImageState
 
 PIECE: Final = 84 * 1024
 """Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded.
@@ -30,20 +31,22 @@ class ImageReader:
     Args:
         name: What messages call it.
         opened: Opens it, at the first piece.
-        size: Bytes that it must have, at the first piece and at the last.
+        state: What it must be, at the first piece and at the last.
     """
 
-    def __init__(self, name: str, opened: Callable[[], FileIO], size: int) -> None:
+    def __init__(self, name: str, opened: Callable[[], FileIO], state: ImageState) -> None:
         self.closed = False
         self._name = name
         self._open = opened
-        self._size = self._left = size
+        self._state = state
+        self._left = state.size
         self._file: FileIO | None = None
-        self._modified = 0
         self._lock = Lock()
 
     def next_piece(self) -> bytes:
-        """Return the next piece as base64, the last one only where the file is as it was at the first; none if closed.
+        """Return the next piece as base64; none if closed.
+
+        The first one only where the file is what it was when it was looked at, the last one only where it still is.
 
         Raises:
             NotSent: The file changed, or cannot be read.
@@ -53,13 +56,13 @@ class ImageReader:
                 return b""
             if self._file is None:
                 self._file = self._open()
-                self._modified = self._check(self._file)
+                self._check(self._file, "before")
             data = read_exactly(self._file, min(PIECE, self._left))
             self._left -= len(data)
             if self._left == 0:
                 self._end(self._file)
             elif len(data) < PIECE:
-                raise self._changed()
+                raise self._changed("while")
             return base64.b64encode(data)
 
     def close(self) -> None:
@@ -70,17 +73,13 @@ class ImageReader:
                 self._file.close()
 
     def _end(self, file: FileIO) -> None:
-        if self._check(file) != self._modified:
-            raise self._changed()
+        self._check(file, "while")
         self.closed = True
         file.close()
 
-    def _check(self, file: FileIO) -> int:
-        """Return when the file was modified last."""
-        status = os.fstat(file.fileno())
-        if status.st_size != self._size:
-            raise self._changed()
-        return status.st_mtime_ns
+    def _check(self, file: FileIO, when: str) -> None:
+        if state_of(os.fstat(file.fileno())) != self._state:
+            raise self._changed(when)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -92,11 +91,16 @@ class ImageReader:
                 "send it again"
             ) from error
 
-    def _changed(self) -> NotSent:
+    def _changed(self, when: str) -> NotSent:
         return NotSent(
-            f"{self._name} changed while it was sent (it had {self._size:,} bytes): the request was not "
+            f"{self._name} changed {when} it was sent (it had {self._state.size:,} bytes): the request was not "
             "finished; leave the file alone and send it again"
         )
+
+
+def state_of(status: os.stat_result) -> ImageState:
+    """Return what a file is, as far as the system tells without its content."""
+    return ImageState(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def read_exactly(file: FileIO | BytesIO, count: int) -> bytes:

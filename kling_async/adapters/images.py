@@ -6,10 +6,8 @@ did not come as bytes, nor touch the disk on the loop's thread.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,19 +20,14 @@ from typing import Final, NamedTuple, TypeVar
 from attrs import evolve
 
 from kling_async.adapters.disk import describe, is_out_of_files, make_folder, open_regular, write_whole
-from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly
+from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly, state_of
 from kling_async.adapters.threads import Threads
 from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
-from kling_async.logs import get_logger
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
-from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.image import ImageKind, ImageSource, ImageState
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
-
-_FILES_AGAIN: Final = 1.0
-"""Seconds until a file is opened again that could not be, since too many are."""
 _FIRST_BYTES: Final = 4096
 _LONGEST_HEAD: Final = 16 * 1024 * 1024
 _REMEMBERED: Final = 4096
@@ -43,7 +36,7 @@ _UNKNOWN: Final = "application/octet-stream"
 
 
 class LocalImages:
-    """Images that are files or bytes. What was read of a file is remembered until its size or time changes.
+    """Images that are files or bytes. What was read of a file is remembered until its state changes.
 
     Args:
         inputs: The folder beside the journal where bytes are kept; None to keep none.
@@ -51,7 +44,6 @@ class LocalImages:
 
     def __init__(self, inputs: Path | None = None) -> None:
         self._inputs = inputs
-        self._told = False
         self._threads = Threads("kling-encode", 4)
         self._file_digest = lru_cache(_REMEMBERED)(_digest_of)
         self._file_facts = lru_cache(_REMEMBERED)(_facts_of)
@@ -67,15 +59,15 @@ class LocalImages:
             return await self._threads.ask(partial(_read_facts, BytesIO(source.content)))
         return await self._ask(source, self._file_facts)
 
-    async def size(self, source: ImageSource) -> int:
-        """Return the image's size in bytes.
+    async def state(self, source: ImageSource) -> ImageState:
+        """Return what the image is now.
 
         Raises:
             InvalidRequest: There is no such file, or it is a URL.
         """
         if source.kind is ImageKind.BYTES:
-            return len(source.content)
-        return await self._ask(source, lambda stamp: stamp.size)
+            return ImageState(len(source.content))
+        return await self._ask(source, lambda stamp: stamp.state)
 
     async def digest(self, source: ImageSource) -> str:
         """Return the sha256 of an image's bytes, or of a URL's text.
@@ -120,8 +112,8 @@ class LocalImages:
         digest = await self._threads.finish(partial(_store, self._inputs, source.content))
         return ImageSource(ImageKind.STORED, digest, mime=source.mime)
 
-    async def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
-        """Yield the image as base64, in pieces; the last one only when the file is found unchanged.
+    async def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
+        """Yield the image as base64, in pieces; the first and the last one only when the file is found in its state.
 
         Raises:
             NotSent: The image changed meanwhile, or cannot be read: the body was not finished.
@@ -129,13 +121,13 @@ class LocalImages:
         """
         if source.kind is ImageKind.BYTES:
             content = memoryview(source.content)
-            if len(content) != size:
-                raise NotSent(f"the image has {len(content):,} bytes, not {size:,}: nothing was sent")
+            if len(content) != state.size:
+                raise NotSent(f"the image has {len(content):,} bytes, not {state.size:,}: nothing was sent")
             for at in range(0, len(content), PIECE):
                 yield await self._threads.ask(partial(base64.b64encode, content[at : at + PIECE]))
             return
         places = self._places(source)
-        reader = ImageReader(places[0], lambda: open_regular(_existing(places)), size)
+        reader = ImageReader(places[0], lambda: open_regular(_existing(places)), state)
         try:
             while not reader.closed:
                 yield await self._threads.ask(reader.next_piece)
@@ -148,14 +140,7 @@ class LocalImages:
         self._threads.close()
 
     async def _ask(self, source: ImageSource, read: Callable[[_Stamp], T]) -> T:
-        places = self._places(source)
-        while True:
-            try:
-                return await self._threads.ask(partial(_read_settled, places, read))
-            except _OutOfFilesError as error:
-                logger.log(logging.INFO if self._told else logging.WARNING, "%s: it is tried again", error)
-                self._told = True
-            await asyncio.sleep(_FILES_AGAIN)
+        return await self._threads.read(partial(_read_settled, self._places(source), read))
 
     def _places(self, source: ImageSource) -> tuple[str, ...]:
         """Return where a file may lie: kept bytes by this journal, or by the one that their list of failures names."""
@@ -174,16 +159,11 @@ class _Stamp(NamedTuple):
     """One state of a file."""
 
     path: str
-    size: int
-    modified: int
+    state: ImageState
 
 
 class _UnsettledError(Exception):
     """The file changed while it was read."""
-
-
-class _OutOfFilesError(Exception):
-    """Too many files are open for another one: that is no fault of the image's."""
 
 
 def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
@@ -199,7 +179,7 @@ def _read_settled(places: tuple[str, ...], read: Callable[[_Stamp], T]) -> T:
         raise _invalid(f"there is no file {places[0]}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and is_out_of_files(error):
-            raise _OutOfFilesError(f"{places[0]} cannot be read ({describe(error)})") from None
+            raise
         raise _invalid(f"{places[0]} cannot be read: {describe(error)}") from None
     raise _invalid(f"{places[0]} is being written: wait until that has ended")
 
@@ -211,7 +191,7 @@ def _existing(places: tuple[str, ...]) -> str:
 def _stamp(path: str, status: os.stat_result) -> _Stamp:
     if not stat.S_ISREG(status.st_mode):
         raise _invalid(f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}")
-    return _Stamp(path, status.st_size, status.st_mtime_ns)
+    return _Stamp(path, state_of(status))
 
 
 @contextmanager

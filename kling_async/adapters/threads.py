@@ -7,13 +7,22 @@ Nothing here may keep a thread for itself or hand work over by a queue of its ow
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
+from kling_async.adapters.disk import describe, is_out_of_files
+from kling_async.logs import get_logger
+
 T = TypeVar("T")
+
+logger = get_logger(__name__)
+
+_FILES_AGAIN: Final = 1.0
+"""Seconds until a file is opened again that could not be, since too many are."""
 
 
 class Threads:
@@ -26,10 +35,33 @@ class Threads:
 
     def __init__(self, name: str, count: int) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._told = False
 
     async def ask(self, work: Callable[[], T]) -> T:
         """Do work that changes nothing; a caller that is cancelled leaves at once."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do work that opens files and changes nothing, as soon as they can be opened.
+
+        Where too many are open for another one, that is no fault of the file's: it is told once, and tried again.
+
+        Raises:
+            OSError: The work raised it, for any other reason.
+        """
+        while True:
+            try:
+                return await self.ask(work)
+            except OSError as error:
+                if not is_out_of_files(error):
+                    raise
+                self._tell(error)
+            await asyncio.sleep(_FILES_AGAIN)
+
+    def _tell(self, error: OSError) -> None:
+        level = logging.INFO if self._told else logging.WARNING
+        logger.log(level, "%s cannot be read (%s): it is tried again", error.filename, describe(error))
+        self._told = True
 
     async def finish(self, work: Callable[[], T]) -> T:
         """Do work that changes something: once called it is done, and a caller that is cancelled waits for its end.

@@ -113,9 +113,8 @@ class KlingClient:
             AnswerLost: It may have been bought; `find(error.client_request_id)` tells later.
             ServiceUnavailable: No usable answer for too long; nothing was bought.
         """
-        prepared = await self._service.prepare(request)
-        for _ in range(MOST_ATTEMPTS):
-            generation = await self._attempt(prepared)
+        for _ in range(MOST_ATTEMPTS):  # each looks at the images anew: they may be others by now
+            generation = await self._attempt(await self._service.prepare(request))
             if generation is not None:
                 return generation
         raise refused_too_often()

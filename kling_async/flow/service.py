@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from attrs import frozen
 
@@ -10,13 +11,15 @@ from kling_async.errors import InvalidRequest, Issue
 from kling_async.ports import Images, Transport
 from kling_async.rules import account, wire
 from kling_async.rules.identity import content_digest
-from kling_async.rules.images import check_image, check_masks, check_tail
+from kling_async.rules.images import ImageFacts, check_image, check_masks, check_tail
 from kling_async.rules.limits import check_fields
 from kling_async.types.exchange import HttpCall
 from kling_async.types.generation import Generation
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import ImageToVideo
 from kling_async.types.settings import ServiceSettings
+
+T = TypeVar("T")
 
 
 @frozen
@@ -26,7 +29,7 @@ class Prepared:
     request: ImageToVideo
     """What is asked for."""
     images: Mapping[str, wire.SizedImage]
-    """Type and size of each local image, by its field's name."""
+    """Type and state of each local image, by its field's name."""
     content: str
     """The digest of what is sent."""
 
@@ -58,43 +61,20 @@ class Service:
             InvalidRequest: With every fault, each with its field.
         """
         issues = check_fields(request) if self._image_checks else []
-        sized: dict[str, wire.SizedImage] = {}
-        digests: dict[str, str] = {}
-        for name, source in request.images:
-            try:
-                digests[name] = await self.images.digest(source)
-                if source.kind is not ImageKind.URL:
-                    sized[name] = await self._sized(source)
-            except InvalidRequest as error:
-                issues.extend(Issue(name, issue.message) for issue in error.issues)
+        local = [(name, source) for name, source in request.images if source.kind is not ImageKind.URL]
+        sized = await _each(local, self._sized, issues)
         if self._image_checks:
-            issues += await self._check_pictures(request, sized)
+            facts = await _each([pair for pair in local if pair[0] in sized], self.images.facts, issues)
+            issues += _check_pictures(facts, sized)
+        # A whole image is read where it may be sent alone: one that is refused may be larger than any image.
+        digests = {} if issues else await _each(request.images, self.images.digest, issues)
         if issues:
             raise InvalidRequest(issues=tuple(issues))
         return Prepared(request, sized, content_digest(request, digests))
 
     async def _sized(self, source: ImageSource) -> wire.SizedImage:
-        size = await self.images.size(source)
-        return wire.SizedImage(await self.images.mime(source), size)
-
-    async def _check_pictures(self, request: ImageToVideo, sized: Mapping[str, wire.SizedImage]) -> list[Issue]:
-        issues: list[Issue] = []
-        facts = {}
-        for name, source in request.images:
-            if name not in sized:
-                continue
-            try:
-                facts[name] = await self.images.facts(source)
-            except InvalidRequest as error:
-                issues.extend(Issue(name, issue.message) for issue in error.issues)
-        if "image" in facts:
-            issues += check_image("image", facts["image"], sized["image"].size)
-        if "tail_image" in facts:
-            issues += check_tail("tail_image", facts["tail_image"], sized["tail_image"].size)
-        masks = [(name, found) for name, found in facts.items() if name not in {"image", "tail_image"}]
-        if masks and "image" in facts:
-            issues += check_masks(facts["image"], masks)
-        return issues
+        state = await self.images.state(source)  # before all else: what changes from here on is not sent
+        return wire.SizedImage(await self.images.mime(source), state)
 
     async def submit(self, prepared: Prepared, *, client_request_id: str) -> Generation:
         """Buy one video: one POST.
@@ -148,3 +128,28 @@ class Service:
         """Return the price of one video in USD by its duration, as far as the service tells it for certain."""
         call = account.encode_price(model, timeout=self._settings.poll_timeout)
         return account.decode_prices(await self.transport.send(call), model=model)
+
+
+async def _each(
+    sources: Iterable[tuple[str, ImageSource]], look: Callable[[ImageSource], Awaitable[T]], issues: list[Issue]
+) -> dict[str, T]:
+    """Look at images, each by its field's name; what is wrong with one joins the issues, and hides no other."""
+    found = {}
+    for name, source in sources:
+        try:
+            found[name] = await look(source)
+        except InvalidRequest as error:
+            issues.extend(Issue(name, issue.message) for issue in error.issues)
+    return found
+
+
+def _check_pictures(facts: Mapping[str, ImageFacts], sized: Mapping[str, wire.SizedImage]) -> list[Issue]:
+    issues: list[Issue] = []
+    if "image" in facts:
+        issues += check_image("image", facts["image"], sized["image"].state.size)
+    if "tail_image" in facts:
+        issues += check_tail("tail_image", facts["tail_image"], sized["tail_image"].state.size)
+    masks = [(name, found) for name, found in facts.items() if name not in {"image", "tail_image"}]
+    if masks and "image" in facts:
+        issues += check_masks(facts["image"], masks)
+    return issues

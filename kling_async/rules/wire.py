@@ -18,7 +18,7 @@ from kling_async.rules.envelopes import describe_failure, error_of, id_of, parse
 from kling_async.rules.links import fault_of_link
 from kling_async.types.exchange import BodyPart, EncodedImage, HttpCall, HttpReply
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo, Usage
-from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.image import ImageKind, ImageSource, ImageState
 from kling_async.types.outcome import CREDITS_PER_USD
 from kling_async.types.request import ImageToVideo
 
@@ -41,8 +41,8 @@ class SizedImage:
 
     mime: str
     """Media type for the data URI."""
-    size: int
-    """Bytes of the image."""
+    state: ImageState
+    """What it was when its digest was taken."""
 
 
 def encode_submit(
@@ -52,7 +52,7 @@ def encode_submit(
 
     Args:
         request: What is asked for.
-        images: Type and size of each local image by its field's name, as `ImageToVideo.images` names them.
+        images: Type and state of each local image by its field's name, as `ImageToVideo.images` names them.
         client_request_id: The id that finds this call again in the usage log.
         timeout: Seconds for the whole call.
 
@@ -130,7 +130,7 @@ class _Body:
             raise InvalidRequest(issues=(Issue(name, "its size and type are not known"),))
         self._text.append(f'"data:{sized.mime};base64,')
         self._flush()
-        self._parts.append(EncodedImage(source, sized.size))
+        self._parts.append(EncodedImage(source, sized.state))
         self._text.append('"')
 
     def _flush(self) -> None:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from kling_async.types.image import ImageSource
+from kling_async.types.image import ImageSource, ImageState
 
 
 @frozen
@@ -16,13 +16,13 @@ class EncodedImage:
 
     source: ImageSource
     """Which image."""
-    size: int
-    """Bytes of the image itself; the body holds `encoded_size` characters for it."""
+    state: ImageState
+    """What it was when the call was made; in another one it is not sent."""
 
     @property
     def encoded_size(self) -> int:
         """Characters of base64, padding included."""
-        return (self.size + 2) // 3 * 4
+        return (self.state.size + 2) // 3 * 4
 
 
 BodyPart: TypeAlias = bytes | EncodedImage

@@ -108,6 +108,18 @@ class ImageSource:
         return cls(ImageKind.BYTES, content=content, mime=mime, fault="" if content else "is empty")
 
 
+@frozen
+class ImageState:
+    """What an image was when it was looked at: one in another state by now may be another picture."""
+
+    size: int
+    """Bytes."""
+    modified: int = 0
+    """When its file was modified last, in Unix nanoseconds; 0 of bytes, which never are."""
+    inode: int = 0
+    """The number of its file, which one that took its name has not; 0 of bytes."""
+
+
 ImageLike: TypeAlias = str | bytes | _PathLike | ImageSource
 """What an image may be given as: a URL, a data URI, a path (str or PathLike) or bytes."""
 

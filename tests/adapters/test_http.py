@@ -16,14 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
+from attrs import evolve
 
 from kling_async.adapters.http import MAX_REPLY, HttpTransport
 from kling_async.adapters.http_body import AT_ONCE
+from kling_async.adapters.image_reader import state_of
 from kling_async.adapters.images import LocalImages
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation, TransportError
 from kling_async.rules.wire import SizedImage, encode_poll, encode_submit
 from kling_async.types.exchange import EncodedImage, HttpCall
-from kling_async.types.image import ImageSource
+from kling_async.types.image import ImageSource, ImageState
 from kling_async.types.request import ImageToVideo
 from tests.contracts.test_transport import (
     KEY,
@@ -154,13 +156,19 @@ async def deaf(request: Request) -> None:
     await asyncio.sleep(100.0)
 
 
+def as_it_is(path: Path) -> EncodedImage:
+    """Return a file as it stands in a body, in the state that it has now."""
+    return EncodedImage(ImageSource.of(path), state_of(path.stat()))
+
+
 @pytest.mark.parametrize("size", [-1, 1])
 async def test_an_image_of_another_size_than_was_told_is_not_sent(tmp_path: Path, size: int) -> None:
     """The body cannot be finished as it was announced: the service gets no whole request."""
-    source = ImageSource.of(put(tmp_path / "a.png", PICTURE))
+    image = as_it_is(put(tmp_path / "a.png", PICTURE))
+    other = evolve(image, state=evolve(image.state, size=len(PICTURE) + size))
     async with hosting() as host, connected(host.url) as transport:
         with pytest.raises(NotSent):
-            await transport.send(post(b'{"a":"', EncodedImage(source, len(PICTURE) + size), b'"}'))
+            await transport.send(post(b'{"a":"', other, b'"}'))
         assert all(request.body == b"" for request in host.requests)
 
 
@@ -174,7 +182,7 @@ async def test_an_image_that_changes_while_it_is_sent_is_not_sent(tmp_path: Path
         await request.read_body()
 
     async with hosting(meddle) as host, connected(host.url) as transport:
-        call = post(b'{"a":"', EncodedImage(ImageSource.of(path), len(picture)), b'"}')
+        call = post(b'{"a":"', as_it_is(path), b'"}')
         with pytest.raises(NotSent):
             await transport.send(call)
         assert [request.body for request in host.requests] == [b""]
@@ -185,21 +193,21 @@ async def test_an_image_that_is_gone_is_not_sent(tmp_path: Path) -> None:
     source = ImageSource.of(tmp_path / "gone.png")
     async with hosting() as host, connected(host.url) as transport:
         with pytest.raises(NotSent):
-            await transport.send(post(b'{"a":"', EncodedImage(source, 1000), b'"}'))
+            await transport.send(post(b'{"a":"', EncodedImage(source, ImageState(1000)), b'"}'))
 
 
 async def test_an_error_of_the_encoders_own_is_not_sent() -> None:
     """Whatever it raises, the body was not finished."""
 
     class Broken:
-        async def encoded(self, source: ImageSource, size: int) -> AsyncIterator[bytes]:
+        async def encoded(self, source: ImageSource, state: ImageState) -> AsyncIterator[bytes]:
             yield b"abcd"
             raise RuntimeError("the encoder broke")
 
     async with hosting() as host:
         transport = HttpTransport(host.url, KEY, Broken(), connect_timeout=5.0)
         with pytest.raises(NotSent, match="the encoder broke"):
-            await transport.send(post(EncodedImage(ImageSource.of(b"abcdef"), 6), b"x"))
+            await transport.send(post(EncodedImage(ImageSource.of(b"abcdef"), ImageState(6)), b"x"))
         await transport.aclose()
 
 
@@ -308,7 +316,8 @@ async def test_a_body_with_images_is_what_was_announced(tmp_path: Path) -> None:
     """Byte for byte the JSON that a whole document would be, of files and of bytes, under its own length."""
     file = put(tmp_path / "a.png", PICTURE)
     request = ImageToVideo(file, '日本 "quoted"', tail_image=PICTURE[:100_001], extra={"a": [1, None]})
-    sized = {"image": SizedImage("image/png", len(PICTURE)), "tail_image": SizedImage("image/png", 100_001)}
+    states = {"image": state_of(file.stat()), "tail_image": ImageState(100_001)}
+    sized = {name: SizedImage("image/png", state) for name, state in states.items()}
     call = encode_submit(request, sized, client_request_id="ka1.x", timeout=30.0)
     async with hosting() as host, connected(host.url) as transport:
         await transport.send(call)
@@ -327,7 +336,7 @@ async def test_a_body_with_images_is_what_was_announced(tmp_path: Path) -> None:
 
 async def test_a_few_bodies_with_images_are_sent_at_once() -> None:
     """The others wait without a connection, and their time-out begins anew when their turn comes."""
-    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
     began = now()
     async with hosting(deaf) as host, connected(host.url) as transport:
         first = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(AT_ONCE)]
@@ -342,7 +351,7 @@ async def test_a_few_bodies_with_images_are_sent_at_once() -> None:
 
 async def test_a_turn_that_does_not_come_is_not_sent() -> None:
     """A call never leaves long after it was written down: a lost one would be looked for at the wrong time."""
-    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
     async with hosting(deaf) as host, connected(host.url) as transport:
         first = [transport.send(post(b"<", image, b">", timeout=9.0)) for _ in range(AT_ONCE)]
         sending = asyncio.gather(*first, return_exceptions=True)
@@ -357,7 +366,7 @@ async def test_a_turn_that_does_not_come_is_not_sent() -> None:
 
 async def test_what_is_out_keeps_nobody_waiting() -> None:
     """Neither bodies whose answers are late, nor those without images take a place from others."""
-    image = EncodedImage(ImageSource.of(PICTURE), len(PICTURE))
+    image = EncodedImage(ImageSource.of(PICTURE), ImageState(len(PICTURE)))
     async with hosting(silence) as host, connected(host.url) as transport:
         calls = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(3 * AT_ONCE)]
         calls += [transport.send(post(timeout=5.0)) for _ in range(AT_ONCE)]
@@ -370,8 +379,8 @@ async def test_what_is_out_keeps_nobody_waiting() -> None:
 
 async def test_a_body_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     """As often as it happens, also where the caller leaves."""
-    gone = EncodedImage(ImageSource.of(tmp_path / "gone.png"), 1000)
-    image = EncodedImage(ImageSource.of(PICTURE * 8), len(PICTURE) * 8)
+    gone = EncodedImage(ImageSource.of(tmp_path / "gone.png"), ImageState(1000))
+    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
     async with hosting(deaf) as host, connected(host.url) as transport:
         for _ in range(2 * AT_ONCE):
             with pytest.raises(NotSent):
@@ -386,7 +395,7 @@ async def test_a_body_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
 async def test_images_of_every_remainder_fit_their_length(tmp_path: Path, size: int) -> None:
     """Padding stands at the end alone."""
     content = PICTURE[:size]
-    call = post(b"<", EncodedImage(ImageSource.of(put(tmp_path / "a", content)), size), b">")
+    call = post(b"<", as_it_is(put(tmp_path / "a", content)), b">")
     async with hosting() as host, connected(host.url) as transport:
         await transport.send(call)
         assert host.requests[0].body == b"<" + base64.b64encode(content) + b">"
@@ -624,7 +633,7 @@ async def test_calls_wherever_they_are_cancelled_leave_no_connection(
     cancel_everywhere: CancelEverywhere, open_handles: Callable[[], int], tmp_path: Path
 ) -> None:
     """A POST with an image, a GET, a download: after each the next call is answered, and no file is open."""
-    picture = ImageSource.of(put(tmp_path / "a.png", PICTURE))
+    picture = as_it_is(put(tmp_path / "a.png", PICTURE))
     made: list[tuple[HttpTransport, LocalImages]] = []
     async with hosting(answer(200, b"x" * 100)) as host:
 
@@ -632,7 +641,7 @@ async def test_calls_wherever_they_are_cancelled_leave_no_connection(
             images = LocalImages()
             transport = HttpTransport(host.url, KEY, images, connect_timeout=5.0)
             made.append((transport, images))
-            await transport.send(post(b"<", EncodedImage(picture, len(PICTURE)), b">"))
+            await transport.send(post(b"<", picture, b">"))
             await transport.send(get())
             await taken(transport, host.url)
 

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from kling_async.adapters.image_reader import PIECE, ImageReader
 from kling_async.adapters.images import LocalImages
 from kling_async.errors import InvalidRequest, JournalError, NotSent
 from kling_async.types.exchange import EncodedImage
-from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.image import ImageKind, ImageSource, ImageState
 
 if TYPE_CHECKING:
     CancelEverywhere = Any
@@ -73,8 +74,8 @@ def write(path: Path, content: bytes, *, size: int | None = None) -> ImageSource
     return ImageSource.of(path.name, base=str(path.parent))
 
 
-async def sent(images: LocalImages, source: ImageSource, size: int) -> bytes:
-    return b"".join([piece async for piece in images.encoded(source, size)])
+async def sent(images: LocalImages, source: ImageSource) -> bytes:
+    return b"".join([piece async for piece in images.encoded(source, await images.state(source))])
 
 
 async def drain(pieces: AsyncIterator[bytes], got: list[bytes]) -> None:
@@ -103,10 +104,10 @@ async def test_facts_are_read_from_every_place(images: LocalImages, tmp_path: Pa
     facts = await images.facts(source)
 
     assert (facts.format, facts.width, facts.height) == ("png", 640, 480)
-    assert await images.size(source) == len(PNG)
+    assert (await images.state(source)).size == len(PNG)
     assert await images.digest(source) == hashlib.sha256(PNG).hexdigest()
     assert await images.mime(source) == "image/png"
-    assert base64.b64decode(await sent(images, source, len(PNG))) == PNG
+    assert base64.b64decode(await sent(images, source)) == PNG
 
 
 async def test_facts_need_the_first_bytes_alone(images: LocalImages, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ async def test_facts_need_the_first_bytes_alone(images: LocalImages, tmp_path: P
     source = write(tmp_path / "a.png", PNG, size=64 * 1024**3)
 
     assert (await images.facts(source)).width == 640
-    assert await images.size(source) == 64 * 1024**3
+    assert (await images.state(source)).size == 64 * 1024**3
 
 
 @pytest.mark.parametrize("preview", [0, 1, 7, 40])
@@ -175,8 +176,8 @@ async def test_a_relative_path_starts_at_its_base(images: LocalImages, tmp_path:
     """Not at the folder of the process."""
     write(tmp_path / "a.png", PNG)
 
-    assert await images.size(ImageSource.of("./a.png", base=str(tmp_path))) == len(PNG)
-    assert await images.size(ImageSource.of(str(tmp_path / "a.png"), base="/nowhere")) == len(PNG)
+    assert (await images.state(ImageSource.of("./a.png", base=str(tmp_path)))).size == len(PNG)
+    assert (await images.state(ImageSource.of(str(tmp_path / "a.png"), base="/nowhere"))).size == len(PNG)
 
 
 async def test_a_url_has_the_digest_of_its_text(images: LocalImages) -> None:
@@ -227,18 +228,19 @@ async def test_base64_is_exact(images: LocalImages, tmp_path: Path, size: int) -
     expected = base64.b64encode(content)
 
     for source in (write(tmp_path / "a.png", content), ImageSource.of(content)):
-        assert await sent(images, source, size) == expected
-        assert len(expected) == EncodedImage(source, size).encoded_size
+        assert await sent(images, source) == expected
+        assert len(expected) == EncodedImage(source, await images.state(source)).encoded_size
 
 
 async def test_an_image_never_stands_whole_in_memory(images: LocalImages, tmp_path: Path) -> None:
     """100 MB go through less than 4."""
     size = 100 * 1024 * 1024
     source = write(tmp_path / "a.png", PNG, size=size)
+    state = await images.state(source)
     tracemalloc.start()
     try:
         count = 0
-        async for piece in images.encoded(source, size):
+        async for piece in images.encoded(source, state):
             count += len(piece)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -271,37 +273,71 @@ async def test_a_file_that_changes_is_not_sent_to_its_end(images: LocalImages, t
     """The last piece is not given, so that the service never has the whole body; a retry may follow."""
     size = 2 * PIECE + 100
     source = write(tmp_path / "a.png", bytes(range(256)) * (size // 256 + 1), size=size)
-    pieces = images.encoded(source, size)
+    state = await images.state(source)
+    pieces = images.encoded(source, state)
     got = [await anext(pieces)]
     CHANGES[change](tmp_path / "a.png")
 
     with pytest.raises(NotSent, match=r"a\.png changed while it was sent"):
         await drain(pieces, got)
 
-    assert len(b"".join(got)) < EncodedImage(source, size).encoded_size
+    assert len(b"".join(got)) < EncodedImage(source, state).encoded_size
+
+
+def _rename_over(path: Path) -> None:
+    """Put another picture of the same size, and the same time, in the place of one."""
+    times = path.stat()
+    other = path.with_name("other.png")
+    other.write_bytes(path.read_bytes()[::-1])
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(path)
+
+
+SWAPS: dict[str, Callable[[Path], object]] = {**CHANGES, "replaced": _rename_over}
+
+
+@pytest.mark.parametrize("size", [1, 100, PIECE, 2 * PIECE + 100])
+@pytest.mark.parametrize("swap", SWAPS)
+async def test_a_file_that_changed_since_it_was_looked_at_is_not_begun(
+    images: LocalImages, tmp_path: Path, swap: str, size: int
+) -> None:
+    """Not one byte is given of a picture that is not the one whose digest was taken, were it of equal size and time."""
+    source = write(tmp_path / "a.png", bytes(range(256)) * (size // 256 + 1), size=size)
+    state, digest = await images.state(source), await images.digest(source)
+    SWAPS[swap](tmp_path / "a.png")
+    got: list[bytes] = []
+
+    with pytest.raises(NotSent, match=r"a\.png changed before it was sent"):
+        await drain(images.encoded(source, state), got)
+
+    assert got == []
+    assert await images.state(source) != state
+    assert size == 1 or await images.digest(source) != digest
+    await sent(images, source)
 
 
 @pytest.mark.parametrize("size", [0, 1, len(PNG) - 1, len(PNG) + 1])
 async def test_another_size_than_told_is_not_sent(images: LocalImages, tmp_path: Path, size: int) -> None:
     """`Content-Length` was computed from it."""
     for source in (write(tmp_path / "a.png", PNG), ImageSource.of(PNG)):
+        told = evolve(await images.state(source), size=size)
         with pytest.raises(NotSent):
-            await sent(images, source, size)
+            await drain(images.encoded(source, told), [])
 
 
 async def test_what_cannot_be_read_is_not_sent(images: LocalImages, tmp_path: Path) -> None:
     """A file that vanished since it was looked at, or became a folder."""
     with pytest.raises(NotSent, match=r"missing\.png cannot be read"):
-        await sent(images, ImageSource.of(tmp_path / "missing.png"), 5)
+        await drain(images.encoded(ImageSource.of(tmp_path / "missing.png"), ImageState(5)), [])
     with pytest.raises(NotSent, match="cannot be read"):
-        await sent(images, ImageSource.of(tmp_path), 5)
+        await drain(images.encoded(ImageSource.of(tmp_path), ImageState(5)), [])
 
 
 async def test_a_file_replaced_while_it_is_sent_is_sent_as_it_was(images: LocalImages, tmp_path: Path) -> None:
     """Its digest was taken of the old content, and that is what arrives."""
     content = os.urandom(2 * PIECE)
     source = write(tmp_path / "a.png", content)
-    pieces = images.encoded(source, len(content))
+    pieces = images.encoded(source, await images.state(source))
     got = await anext(pieces)
     write(tmp_path / "b.png", os.urandom(2 * PIECE))
     shutil.move(tmp_path / "b.png", tmp_path / "a.png")
@@ -316,11 +352,12 @@ async def test_cancelling_leaves_no_file_open(
 ) -> None:
     """At whatever await, once or twice."""
     source = write(tmp_path / "a.png", PNG, size=3 * PIECE)
+    state = await images.state(source)
     doors = []
 
     async def scenario() -> None:
         doors.append(LocalImages())
-        pieces = doors[-1].encoded(source, 3 * PIECE)
+        pieces = doors[-1].encoded(source, state)
         assert isinstance(pieces, AsyncGenerator)
         async with aclosing(pieces):
             async for _ in pieces:
@@ -339,8 +376,8 @@ async def test_a_body_that_is_broken_off_closes_its_file(
 ) -> None:
     """The transport stops reading where the connection breaks."""
     source = write(tmp_path / "a.png", PNG, size=3 * PIECE)
-    before = open_handles()
-    pieces = images.encoded(source, 3 * PIECE)
+    before, state = open_handles(), await images.state(source)
+    pieces = images.encoded(source, state)
     await anext(pieces)
     opened = open_handles()
     assert isinstance(pieces, AsyncGenerator)
@@ -352,7 +389,7 @@ async def test_a_body_that_is_broken_off_closes_its_file(
 
 def test_a_reader_that_was_closed_opens_nothing() -> None:
     """Its caller may be gone before the first piece was read."""
-    reader = ImageReader("a.png", lambda: pytest.fail("opened"), 5)
+    reader = ImageReader("a.png", lambda: pytest.fail("opened"), ImageState(5))
     reader.close()
 
     assert reader.next_piece() == b""
@@ -363,7 +400,7 @@ async def test_four_images_are_encoded_at_once(images: LocalImages) -> None:
     source = ImageSource.of(bytes(PIECE))
     async with anyio.create_task_group() as group:
         for _ in range(20):
-            group.start_soon(sent, images, source, PIECE)
+            group.start_soon(sent, images, source)
 
     names = {thread.name for thread in images._threads._executor._threads}
     assert names == {f"kling-encode_{number}" for number in range(4)}
@@ -444,6 +481,6 @@ async def test_another_journals_images_are_found_where_the_source_says(images: L
     kept = await other.keep(ImageSource.of(PNG))
     source = ImageSource(ImageKind.STORED, kept.text, str(tmp_path / "other" / "inputs"))
 
-    assert await images.size(source) == len(PNG)
-    assert base64.b64decode(await sent(images, source, len(PNG))) == PNG
+    assert (await images.state(source)).size == len(PNG)
+    assert base64.b64decode(await sent(images, source)) == PNG
     await other.aclose()

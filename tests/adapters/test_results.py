@@ -399,7 +399,8 @@ class TestFailures:
 
         assert row.request is not None
         assert written_digest(row.request) == written_digest(ImageToVideo(PNG))
-        assert await images.size(row.request.image) == await elsewhere.size(row.request.image) == len(PNG)
+        found = [await door.state(row.request.image) for door in (images, elsewhere)]
+        assert [state.size for state in found] == [len(PNG)] * 2
         await images.aclose()
         await elsewhere.aclose()
 

@@ -25,7 +25,7 @@ from kling_async.errors import (
 from kling_async.rules.wire import SizedImage, decode_poll, decode_submit, encode_poll, encode_submit, media_fields
 from kling_async.types.exchange import HttpCall, HttpReply
 from kling_async.types.generation import Generation, GenerationStatus, RemoteVideo, Usage
-from kling_async.types.image import ImageKind
+from kling_async.types.image import ImageKind, ImageState
 from kling_async.types.request import ImageToVideo
 
 QUICK = settings(deadline=None, max_examples=80)
@@ -48,7 +48,7 @@ def reply(status: int, document: object = None, *, body: bytes | None = None, **
 
 def encoded(request: ImageToVideo, *, mime: str = "image/png") -> HttpCall:
     sized = {
-        name: SizedImage(mime, len(source.content))
+        name: SizedImage(mime, ImageState(len(source.content)))
         for name, source in request.images
         if source.kind is not ImageKind.URL
     }
@@ -146,7 +146,7 @@ class TestSubmit:
         """The body is text and places for images, which are read while they are sent."""
         call = encoded(ImageToVideo(b"x" * 100_000))
         assert sum(len(part) for part in call.body if isinstance(part, bytes)) < 500
-        assert [part.size for part in call.body if not isinstance(part, bytes)] == [100_000]
+        assert [part.state.size for part in call.body if not isinstance(part, bytes)] == [100_000]
 
     def test_text_goes_out_as_utf_8(self) -> None:
         """Not as escapes, which make it up to six times as long."""

@@ -224,7 +224,7 @@ class RemoteTransport:
             if isinstance(part, bytes):
                 body += part
             else:
-                async for piece in LocalImages(self.inputs).encoded(part.source, part.size):
+                async for piece in LocalImages(self.inputs).encoded(part.source, part.state):
                     body += piece
         names = dict(call.headers)
         return Call(
