@@ -53,7 +53,8 @@ _LOOKS: Final = 8
 """Files that are looked at at once: on a disk behind a network each takes its time."""
 
 _LOOKED_AT: Final = 64
-"""Rows whose files are looked at together: so many are in memory, some of them with whole images."""
+"""Rows whose files are looked at together, and those that are given out together where some bring bytes: so many are in
+memory with whole images."""
 
 _PIECE: Final = 1024 * 1024
 """Bytes that are copied at once."""
@@ -214,8 +215,10 @@ class Manifest:
         return result
 
     def _faults(self, row: Row, looked_at: Mapping[ImageSource, str]) -> tuple[ManifestError, ...]:
-        broken = check_fields(row.request) if self._image_checks and row.request is not None else []
-        return (*[row.fault(issue.message, issue.field) for issue in broken], *check_files(row, looked_at))
+        faults = check_files(row, looked_at)
+        if self._image_checks and row.request is not None and (broken := check_fields(row.request)):
+            return (*[row.fault(issue.message, issue.field) for issue in broken], *faults)
+        return faults
 
     def _expand(self, row: Row) -> Iterable[Row]:
         """Return a row, or its samples one by one."""
@@ -249,7 +252,10 @@ class Manifest:
     def _pages(self) -> Iterator[list[Draft | ImageToVideo]]:
         again = self._requests()
         for page in self._checked().pages(self._wanted):
-            yield [draft if draft.document else self._find(draft, again) for draft in page]
+            some = len(page) if all(draft.document for draft in page) else _LOOKED_AT
+            for begin in range(0, len(page), some):
+                few = page[begin : begin + some]
+                yield [draft if draft.document else self._find(draft, again) for draft in few]
 
     def _requests(self) -> Iterator[ImageToVideo]:
         for row in read_manifest(self.path, base=self._base, title=self.title):

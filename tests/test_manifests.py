@@ -230,6 +230,20 @@ async def test_bytes_that_are_no_more_what_was_checked_are_not_taken_in(tmp_path
         source.close()
 
 
+async def test_few_rows_with_their_bytes_are_in_memory_at_once(tmp_path: Path) -> None:
+    """They come in smaller pages, of which each may be ten megabytes a row."""
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    table: list[dict[str, object]] = [{"key": str(number), "image": data} for number in range(150)]
+    source = Manifest(written(tmp_path, *table))
+    try:
+        await source.check()
+        pages = [[draft.key for draft in page] async for page in source.drafts()]
+    finally:
+        source.close()
+    assert [len(page) for page in pages] == [64, 64, 22]
+    assert [key for page in pages for key in page] == [str(number) for number in range(150)]
+
+
 async def test_nothing_is_given_out_that_was_not_checked(tmp_path: Path) -> None:
     """Nor what was let go again."""
     source = Manifest(written(tmp_path, {"key": "a"}))

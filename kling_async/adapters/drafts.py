@@ -23,8 +23,11 @@ _PAGE: Final = 500
 """Rows that are written in one go."""
 _GIVEN: Final = 1000
 """Rows that are given out in one go, and that a journal takes in in one transaction."""
-_CACHE: Final = 1024
-"""KiB of memory that the sorting may take; the rest lies in temporary files."""
+_PRAGMAS: Final = (
+    "PRAGMA page_size = 16384",  # written once and read once, from the beginning to the end
+    "PRAGMA cache_size = -1024",  # KiB of memory that it may take, the sorting too; the rest lies in temporary files
+    "PRAGMA temp_store = FILE",
+)
 _TABLE: Final = """
 CREATE TABLE draft (number INTEGER PRIMARY KEY, line INTEGER, file TEXT,
     key TEXT, written TEXT, document TEXT, model TEXT, duration INTEGER)
@@ -61,7 +64,7 @@ class Drafts:
         """Rows so far: the number of the next one."""
         self._waiting: list[tuple[object, ...]] = []
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for statement in (f"PRAGMA cache_size = -{_CACHE}", "PRAGMA temp_store = FILE", _TABLE, "BEGIN"):
+        for statement in (*_PRAGMAS, _TABLE, "BEGIN"):
             self._rows.execute(statement)
 
     def note(self, row: Row) -> None:

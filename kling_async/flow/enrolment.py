@@ -110,7 +110,7 @@ class Enrolment:
         names = [place_of(draft.key, folders=folders) for draft in drafts]
         left = await self._journal.enter(drafts, names)
         fresh = Counter([(draft.model, draft.duration) for draft in drafts])
-        fresh.subtract((drafts[at].model, drafts[at].duration) for at in left)
+        fresh.subtract([(drafts[at].model, drafts[at].duration) for at in left])
         again = [Record(drafts[at].key, names[at], request_of(drafts[at].document), drafts[at].written) for at in left]
         return Taken(+fresh, await self._journal.enrol(again) if again else [])
 

@@ -6,7 +6,7 @@ pictures themselves must be is `kling_async.rules.images`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kling_async.errors import Issue
 from kling_async.types.request import ImageToVideo
@@ -17,19 +17,18 @@ MAX_PROMPT = 2500
 
 def check_fields(request: ImageToVideo) -> list[Issue]:
     """Return every rule that a request breaks, with its field and what to do."""
-    issues = [
-        Issue(name, f"has {len(text)} characters; the model takes at most {MAX_PROMPT}")
-        for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt))
-        if text is not None and len(text) > MAX_PROMPT
-    ]
-    masks = [name for name in ("static_mask", "dynamic_masks") if getattr(request, name)]
-    if masks or request.tail_image is not None:
-        issues += _not_together(request, masks)
+    issues = []
+    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        if text is not None and len(text) > MAX_PROMPT:
+            issues.append(Issue(name, f"has {len(text)} characters; the model takes at most {MAX_PROMPT}"))
+    if len(request.images) > 1:
+        issues += _not_together(request)
     return issues
 
 
-def _not_together(request: ImageToVideo, masks: Sequence[str]) -> Iterable[Issue]:
+def _not_together(request: ImageToVideo) -> Iterable[Issue]:
     """Yield what cannot go together with a tail image, or with masks; there is one of the two."""
+    masks = [name for name in ("static_mask", "dynamic_masks") if getattr(request, name)]
     if request.tail_image is not None and masks:
         yield Issue("tail_image", f"cannot go together with {' and '.join(masks)}: leave one out")
     if "camera_control" in request.extra:

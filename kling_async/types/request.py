@@ -202,14 +202,14 @@ class ImageToVideo:
     @property
     def brings_bytes(self) -> bool:
         """Whether any of its images is here in memory."""
-        return ImageKind.BYTES in [source.kind for _, source in self.images]
+        return self.image.kind is ImageKind.BYTES or ImageKind.BYTES in [source.kind for _, source in self.images[1:]]
 
     @property
     def images(self) -> tuple[tuple[str, ImageSource], ...]:
         """Every image of the request with its field's name, the input first."""
-        found = [("image", self.image)]
         if self.tail_image is None and self.static_mask is None and not self.dynamic_masks:
-            return (found[0],)
+            return (("image", self.image),)
+        found = [("image", self.image)]
         if self.tail_image is not None:
             found.append(("tail_image", self.tail_image))
         if self.static_mask is not None:
@@ -219,11 +219,10 @@ class ImageToVideo:
 
 
 def _faults(request: ImageToVideo) -> list[Issue]:
-    issues = [
-        Issue(name, source.fault)
-        for name, source in request.images
-        if source.fault and not name.startswith("dynamic_masks")
-    ]
+    issues = []
+    for name, source in request.images:
+        if source.fault and not name.startswith("dynamic_masks"):
+            issues.append(Issue(name, source.fault))
     for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
         if text is not None and (fault := _text_fault(text)):
             issues.append(Issue(name, fault))
