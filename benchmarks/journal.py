@@ -38,7 +38,7 @@ from typing import Any, Final, Protocol
 import aiosqlite
 from attrs import frozen
 
-from kling_async.adapters import sqlite, sqlite_rows
+from kling_async.adapters import sqlite, sqlite_enrolment, sqlite_rows
 from kling_async.adapters.migrate import migrate
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.rules.identity import written_digest
@@ -118,7 +118,7 @@ def prepare(connection: sqlite3.Connection, rows: list[Record]) -> str:
     migrate(connection)
     statements = sqlite._read_statements()  # noqa: SLF001
     connection.execute("BEGIN")
-    connection.executemany(statements["insert"], [sqlite_rows.enrolment_of(row) for row in rows])
+    sqlite_enrolment.enrol(connection, statements, rows)
     connection.execute("COMMIT")
     return statements["save"]
 

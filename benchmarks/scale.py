@@ -4,8 +4,8 @@
 
 Each size goes through these parts, each in a process of its own, on one folder:
 
-- *enrol*: the manifest, checked and taken into the journal, as `run` does it before it asks for money. CPU a row of the
-  two together, images apart (they are URLs): `check` reads all of it, and the taking in reads it once more.
+- *enrol*: the manifest, checked and taken into the journal, as `run` does it before it asks for money, by the same
+  functions. CPU a row of the two together, images apart (they are URLs).
 - *run*: the first half bought, watched and fetched, up to `BENCH_WHOLE` rows of it.
 - *resume*: the same job, all of its first half done. Seconds from the manifest's digest to the first POST.
 - *status*: `kling-async status`, the whole process.
@@ -153,6 +153,7 @@ def batch_in(folder: Path, service: ReadyService) -> Batch:
 
 async def enrol(folder: Path, rows: int) -> Figures:
     """Check the manifest and take it into the journal, as `run` does."""
+    from kling_async.cli.run import _enrol  # noqa: PLC0415 - all that `run` does, and no likeness of it
     from kling_async.manifests import Manifest  # noqa: PLC0415
 
     source = Manifest(folder / "shots.csv")
@@ -164,10 +165,9 @@ async def enrol(folder: Path, rows: int) -> Figures:
     async with batch_in(folder, ReadyService()) as batch:
         opened = time.process_time()
         await batch.enrolment.expect(check.rows)
-        async for chunk in source.chunks():
-            await batch.enrol(chunk)
-        await batch.enrolment.complete(mark)
+        enrolled = await _enrol(batch, source, mark=mark, resubmit=False)
         ended = time.process_time()
+    assert (enrolled.rows, enrolled.whole) == (rows, True), enrolled
     source.close()
     text, taking = (checked - began) / rows * 1e6, (ended - opened) / rows * 1e6
     return {"text_us": text, "enrol_us": taking, "row_us": text + taking}

@@ -1,9 +1,11 @@
-"""A manifest on its way into a batch: checked before the first cent, then read lazily, in a thread of its own.
+"""A manifest on its way into a batch: checked before the first cent, in a thread of its own, then taken in as checked.
 
-It is a file, a folder of images, or what comes by standard input. One that was taken in as it stands is known again
-by its digest, and need not be read a second time.
+It is a file, a folder of images, or what comes by standard input. It is read once: what was checked lies on a disk of
+its own until the journal has it. One that was taken in as it stands is known again by its digest, and need not be read
+another time.
 
-Reading is `kling_async.adapters.manifest`; here is what a run needs of it.
+Reading is `kling_async.adapters.manifest`; here is what a run needs of it. This room must never give out a row that was
+not checked.
 """
 
 from __future__ import annotations
@@ -11,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,15 +23,16 @@ from typing import Final, TypeVar
 from attrs import define, evolve, field
 
 from kling_async.adapters.disk import describe, make_folder, write_whole
+from kling_async.adapters.drafts import Drafts, Repeated
 from kling_async.adapters.manifest import check_files, look_at_files, read_manifest
 from kling_async.adapters.manifest_folder import folder_digest
 from kling_async.adapters.manifest_rows import Row
 from kling_async.adapters.pipe import STDIN, Pipe, folder_of
-from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import InvalidRequest, ManifestError
-from kling_async.rules.identity import samples_of
+from kling_async.rules.identity import draft_of, samples_of
 from kling_async.rules.limits import check_fields
 from kling_async.types.image import ImageSource
+from kling_async.types.record import Draft
 from kling_async.types.request import ImageToVideo
 
 T = TypeVar("T")
@@ -48,14 +49,12 @@ SPOOL: Final = Path(".kling", FAILURES)
 _READING: Final = 1
 """Changes when the same manifest is read into other requests."""
 
-_CHUNK: Final = 500
-"""Rows that are read in one thread hop."""
-
 _LOOKS: Final = 8
 """Files that are looked at at once: on a disk behind a network each takes its time."""
 
 _LOOKED_AT: Final = 64
-"""Rows whose files are looked at together: so many are in memory, some of them with whole images."""
+"""Rows whose files are looked at together, and those that are given out together where some bring bytes: so many are in
+memory with whole images."""
 
 _PIECE: Final = 1024 * 1024
 """Bytes that are copied at once."""
@@ -81,7 +80,7 @@ class ManifestCheck:
 
     def note_repeated(self, found: Repeated) -> None:
         """Take note of what stands twice; of all errors the first ones stay."""
-        self.duplicates = len(found.same)
+        self.duplicates = found.same
         self.error_count += found.clashes
         self.errors = sorted([*self.errors, *found.errors], key=lambda error: error.line or 0)[:SHOWN_ERRORS]
 
@@ -109,8 +108,8 @@ class Manifest:
         self._samples = samples
         self._first = first
         self._image_checks = image_checks
-        self._repeated = array("Q")
-        self._checked: int | None = None
+        self._drafts: Drafts | None = None
+        self._wanted = 0
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kling-manifest")
         self._pipe: Pipe | None = None
 
@@ -191,79 +190,110 @@ class Manifest:
         return await self._do(self._check)
 
     def _check(self) -> ManifestCheck:
-        result = ManifestCheck()
+        self._forget()
+        result, drafts, read = ManifestCheck(), Drafts(), 0
+        self._drafts = drafts
         rows = read_manifest(self.path, base=self._base, title=self.title)
-        looking = ThreadPoolExecutor(_LOOKS, thread_name_prefix="kling-look")
-        with looking as threads, closing(Repeats()) as repeats:
+        with ThreadPoolExecutor(_LOOKS, thread_name_prefix="kling-look") as threads:
             while chunk := list(islice(rows, _LOOKED_AT)):
                 looked_at = look_at_files(chunk, threads)
                 for row in chunk:
-                    result.note(row.errors or self._faults(row, looked_at))
+                    if errors := row.errors or self._faults(row, looked_at):
+                        result.note(errors)
                     for sample in self._expand(row):
-                        repeats.note(sample)
-                        result.note(sample.errors if sample is not row else ())
-            found = repeats.find(shown=SHOWN_ERRORS)
-            result.rows = repeats.count - len(found.same)
-            self._checked = repeats.count
+                        drafts.note(sample)
+                        if sample is not row and sample.errors:
+                            result.note(sample.errors)
+                    read += 1
+                    if read == self._first:
+                        self._wanted = drafts.count
+        if self._first is None or read < self._first:
+            self._wanted = drafts.count
+        found = drafts.find(shown=SHOWN_ERRORS)
+        result.rows = drafts.count - found.same
         result.note_repeated(found)
-        self._repeated = found.same
         return result
 
     def _faults(self, row: Row, looked_at: Mapping[ImageSource, str]) -> tuple[ManifestError, ...]:
-        broken = check_fields(row.request) if self._image_checks and row.request is not None else []
-        return (*(row.fault(issue.message, issue.field) for issue in broken), *check_files(row, looked_at))
+        faults = check_files(row, looked_at)
+        if self._image_checks and row.request is not None and (broken := check_fields(row.request)):
+            return (*[row.fault(issue.message, issue.field) for issue in broken], *faults)
+        return faults
 
-    def _expand(self, row: Row) -> Iterator[Row]:
-        """Yield a row, or its samples one by one."""
+    def _expand(self, row: Row) -> Iterable[Row]:
+        """Return a row, or its samples one by one."""
         if self._samples is None or row.request is None:
-            yield row
-            return
-        try:
-            for request in samples_of(row.request, self._samples):
-                yield evolve(row, request=request)
-        except InvalidRequest as error:
-            faults = [row.fault(issue.message, issue.field) for issue in error.issues]
-            yield Row(row.line, None, tuple(faults), row.file)
+            return (row,)
+        return _samples(row, row.request, self._samples)
 
-    async def chunks(self) -> AsyncIterator[list[ImageToVideo]]:
-        """Yield the requests, some at a time, in the order of the file; the samples of a row behind each other.
+    async def drafts(self) -> AsyncIterator[list[Draft | ImageToVideo]]:
+        """Yield the rows that were checked, each once, some at a time, in the order of the file; each sample by itself.
 
-        Rows that `check` found to stand twice come once, and what was appended since then does not come.
+        A row that brings bytes comes as its request: it is read from the manifest once more.
 
         Raises:
-            ManifestError: A row is wrong; `check` tells all of them at once.
+            ManifestError: The manifest was not checked, or holds such a row no more.
         """
-        rows = self._rows()
-        while chunk := await self._do(lambda: list(islice(rows, _CHUNK))):
-            for row in chunk:
-                if row.errors:
-                    raise row.errors[0]
-            yield [row.request for row in chunk if row.request is not None]
+        pages = self._pages()
+        while page := await self._do(lambda: next(pages, None)):
+            yield page
 
-    def _rows(self) -> Iterator[Row]:
-        repeated = iter(self._repeated)
-        next_repeated, number = next(repeated, -1), 0
-        for row in islice(read_manifest(self.path, base=self._base, title=self.title), self._first):
+    async def checked_keys(self) -> AsyncIterator[list[str]]:
+        """Yield the keys of the rows that were checked, as `drafts` does."""
+        pages = self._checked().pages(self._wanted)
+        while page := await self._do(lambda: next(pages, None)):
+            yield [draft.key for draft in page]
+
+    def _checked(self) -> Drafts:
+        if self._drafts is None:
+            raise ManifestError(f"{self.title} was not checked")
+        return self._drafts
+
+    def _pages(self) -> Iterator[list[Draft | ImageToVideo]]:
+        again = self._requests()
+        for page in self._checked().pages(self._wanted):
+            some = len(page) if all(draft.document for draft in page) else _LOOKED_AT
+            for begin in range(0, len(page), some):
+                few = page[begin : begin + some]
+                yield [draft if draft.document else self._find(draft, again) for draft in few]
+
+    def _requests(self) -> Iterator[ImageToVideo]:
+        for row in read_manifest(self.path, base=self._base, title=self.title):
             for sample in self._expand(row):
-                if number == self._checked:
-                    return
-                if number == next_repeated:
-                    next_repeated = next(repeated, -1)
-                else:
-                    yield sample
-                number += 1
+                if sample.request is not None:
+                    yield sample.request
 
-    async def requests(self) -> AsyncIterator[ImageToVideo]:
-        """Yield the requests one by one."""
-        async for chunk in self.chunks():
-            for request in chunk:
-                yield request
+    def _find(self, draft: Draft, requests: Iterator[ImageToVideo]) -> ImageToVideo:
+        """Return the request of a row that was checked, from where they are read in their order."""
+        for request in requests:
+            if request.brings_bytes and draft_of(request) == draft:
+                return request
+        raise ManifestError(f"{self.title} was changed while it was read; nothing was bought: run again")
 
     def close(self) -> None:
         """Let the thread go, and what was spooled."""
+        self._threads.submit(self._forget)
         if self._pipe is not None:
             self._threads.submit(self._pipe.close)
         self._threads.shutdown(wait=False)
 
+    async def forget(self) -> None:
+        """Let the rows go that were checked: the journal has them."""
+        await self._do(self._forget)
+
+    def _forget(self) -> None:
+        if self._drafts is not None:
+            self._drafts.close()
+            self._drafts = None
+
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _samples(row: Row, request: ImageToVideo, count: int) -> Iterator[Row]:
+    try:
+        for sample in samples_of(request, count):
+            yield evolve(row, request=sample)
+    except InvalidRequest as error:
+        faults = [row.fault(issue.message, issue.field) for issue in error.issues]
+        yield Row(row.line, None, tuple(faults), row.file)

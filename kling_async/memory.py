@@ -13,10 +13,11 @@ from attrs import evolve
 from kling_async.errors import JournalError, KlingError, RequestChanged
 from kling_async.ports import SOURCE
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
+from kling_async.rules.identity import request_of
 from kling_async.rules.lifecycle import HOLDS_SLOT, PAID_FOR
-from kling_async.rules.naming import collision_key, distinct_place
+from kling_async.rules.naming import ENDING, distinct_place, place_fold
 from kling_async.types.outcome import Tally
-from kling_async.types.record import Record, Stage
+from kling_async.types.record import Draft, Record, Stage
 
 _SPENT = (Stage.RENDERED, Stage.DONE)
 _UNTOLD = (Stage.SUBMITTING, Stage.UNCERTAIN)
@@ -49,6 +50,19 @@ class MemoryJournal:
     async def aclose(self) -> None:
         """Nothing is to be closed."""
 
+    async def enter(self, drafts: Sequence[Draft], names: Sequence[str]) -> list[int]:
+        """Take new rows in, and return the positions of the others."""
+        pairs = list(zip(drafts, names, strict=True))
+        new = [(draft, name) for draft, name in pairs if draft.key not in self._records]
+        folds = [place_fold(name) for _, name in new]
+        if len({*folds} - self._names.keys()) < len(new):
+            return list(range(len(pairs)))
+        left = [at for at, draft in enumerate(drafts) if draft.key in self._records]
+        for draft, name in new:
+            self._enter(Record(draft.key, name, request_of(draft.document), draft.written))
+            self._notes.pop(SOURCE, None)
+        return left
+
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
         found = []
@@ -77,9 +91,9 @@ class MemoryJournal:
         return self._records[record.key]
 
     def _enter(self, record: Record) -> Record:
-        if collision_key(record.name.removesuffix(".mp4")) in self._names:
+        if place_fold(record.name) in self._names:
             record = evolve(record, name=distinct_place(record.name, record.key))
-        self._names[collision_key(record.name.removesuffix(".mp4"))] = record.key
+        self._names[place_fold(record.name)] = record.key
         self._numbers[record.key] = len(self._numbers) + 1
         self._records[record.key] = record
         return record
@@ -157,6 +171,10 @@ class MemoryJournal:
         """Return one row."""
         return self._records.get(key)
 
+    async def under(self, keys: Sequence[str]) -> list[Record]:
+        """Return the rows under some keys."""
+        return [self._records[key] for key in keys if key in self._records]
+
     async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that money stands behind and that are not DONE."""
         return self._page(after, limit, lambda record: record.stage in _UNFINISHED)
@@ -205,8 +223,7 @@ class MemoryJournal:
 
     async def named(self, names: Sequence[str]) -> set[str]:
         """Return those of some names of files that a row's video has, or will have."""
-        stems = {name: name.removesuffix(".mp4") for name in names if name.endswith(".mp4")}
-        return {name for name, stem in stems.items() if collision_key(stem) in self._names}
+        return {name for name in names if name.endswith(ENDING) and place_fold(name) in self._names}
 
     async def note(self, name: str, value: str | None = None) -> str | None:
         """Remember a fact about the job, or (without a value) return it."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kling_async.types.exchange import HttpCall, HttpReply
     from kling_async.types.image import ImageSource, ImageState
     from kling_async.types.outcome import FileFacts, Tally
-    from kling_async.types.record import Record
+    from kling_async.types.record import Draft, Record
 
 SOURCE: Final = "source"
 """The journal's note of the one source whose rows, all of them, it holds and nothing else; `enrol` takes it away."""
@@ -96,6 +96,22 @@ class Journal(Protocol):
         """Write what is waiting, and let go."""
         ...
 
+    async def enter(self, drafts: Sequence[Draft], names: Sequence[str]) -> list[int]:
+        """Take new rows in at once, as PLANNED, without looking at what they ask for.
+
+        What the journal knows already is left as it stands; where the name of a new one is another row's, on some file
+        system, all are left. `enrol` looks at each of these by itself. Where anything is written, the note `SOURCE` is
+        taken away.
+
+        Args:
+            drafts: The rows, each under a key of its own.
+            names: Where the video of each will lie.
+
+        Returns:
+            The positions of the rows that were not taken in, from 0, in order.
+        """
+        ...
+
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order.
 
@@ -165,6 +181,10 @@ class Journal(Protocol):
 
     async def get(self, key: str) -> Record | None:
         """Return one row."""
+        ...
+
+    async def under(self, keys: Sequence[str]) -> list[Record]:
+        """Return the rows under some keys, in the order of the keys; unknown ones are passed over."""
         ...
 
     async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:

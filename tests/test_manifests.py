@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
@@ -15,8 +16,8 @@ from kling_async.adapters.results import FolderResults
 from kling_async.cli.run import _enrol
 from kling_async.errors import ManifestError
 from kling_async.manifests import Manifest, ManifestCheck
-from kling_async.rules.identity import content_digest, default_key, written_digest
-from kling_async.types.record import Record, Stage, Trouble
+from kling_async.rules.identity import content_digest, default_key, request_of, written_digest
+from kling_async.types.record import Draft, Record, Stage, Trouble
 from kling_async.types.request import ImageToVideo
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(40)
@@ -45,13 +46,20 @@ async def check(path: Path, samples: int | None = None) -> ManifestCheck:
         source.close()
 
 
-async def requests(path: Path, samples: int | None = None) -> AsyncIterator[ImageToVideo]:
+async def drafts(path: Path, samples: int | None = None) -> AsyncIterator[Draft | ImageToVideo]:
     source = Manifest(path, samples=samples)
     try:
-        async for request in source.requests():
-            yield request
+        await source.check()
+        async for page in source.drafts():
+            for draft in page:
+                yield draft
     finally:
         source.close()
+
+
+async def requests(path: Path, samples: int | None = None) -> AsyncIterator[ImageToVideo]:
+    async for draft in drafts(path, samples):
+        yield request_of(draft.document) if isinstance(draft, Draft) else draft
 
 
 async def keys(path: Path, samples: int | None = None) -> list[str | None]:
@@ -72,7 +80,7 @@ async def test_samples_are_counted_before_anything_is_paid(tmp_path: Path) -> No
     path = written(tmp_path, {"key": "a"}, {"key": "b", "duration": 10}, {"key": "a"})
     found = await check(path, 3)
     assert (found.duplicates, found.error_count) == (3, 0)
-    assert len(await keys(path, 3)) == 9
+    assert await keys(path, 3) == ["a.1", "a.2", "a.3", "b.1", "b.2", "b.3"]
 
 
 async def test_a_key_that_a_sample_has_already_is_told(tmp_path: Path) -> None:
@@ -88,8 +96,6 @@ async def test_a_faulty_row_is_told_once(tmp_path: Path) -> None:
     path = written(tmp_path, {"key": "a", "duration": 7}, {"image": "none.png"}, {"key": "k" * 499}, {"key": "ok"})
     found = await check(path, 3)
     assert [(error.line, error.field) for error in found.errors] == [(1, "duration"), (2, "image"), (3, "key")]
-    with pytest.raises(ManifestError):
-        await keys(path, 3)
 
 
 @pytest.mark.parametrize("name", ["shots.csv", "shots.jsonl"])
@@ -143,7 +149,7 @@ async def test_samples_take_no_memory(tmp_path: Path) -> None:
     path, count = written(tmp_path, {"key": "a"}), 0
     tracemalloc.start()
     try:
-        async for _ in requests(path, 20_000):
+        async for _ in drafts(path, 20_000):
             count += 1
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
@@ -193,6 +199,72 @@ async def test_what_is_appended_to_a_checked_manifest_waits_for_the_next_run(tmp
         await source.check()
         with path.open("a") as file:
             file.write(json.dumps({"image": URL, "key": "new"}) + "\n")
-        assert [request.key async for request in source.requests()] == ["a.1", "a.2", "b.1", "b.2"]
+        assert [[draft.key for draft in page] async for page in source.drafts()] == [["a.1", "a.2", "b.1", "b.2"]]
+        assert [page async for page in source.checked_keys()] == [["a.1", "a.2", "b.1", "b.2"]]
     finally:
         source.close()
+
+
+async def test_rows_that_bring_bytes_are_given_out_with_them(tmp_path: Path) -> None:
+    """In their place between the others, once each, samples too; no copy of them lies anywhere meanwhile."""
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    path = written(tmp_path, {"key": "a"}, {"key": "b", "image": data}, {"key": "c"}, {"key": "b", "image": data})
+    found = [draft async for draft in drafts(path, 2)]
+    assert [draft.key for draft in found] == ["a.1", "a.2", "b.1", "b.2", "c.1", "c.2"]
+    assert [draft.image.content for draft in found if not isinstance(draft, Draft)] == [PNG, PNG]
+
+
+async def test_bytes_that_are_no_more_what_was_checked_are_not_taken_in(tmp_path: Path) -> None:
+    """They are read once more, and held against the digest that they had."""
+
+    def image(end: bytes) -> dict[str, object]:
+        return {"image": f"data:image/png;base64,{base64.b64encode(PNG + end).decode()}"}
+
+    source = Manifest(written(tmp_path, {"key": "a", **image(b"1")}, {"key": "b", **image(b"2")}))
+    try:
+        await source.check()
+        written(tmp_path, {"key": "a", **image(b"1")}, {"key": "b", **image(b"3")})
+        with pytest.raises(ManifestError, match="changed while it was read"):
+            assert [page async for page in source.drafts()] == []
+    finally:
+        source.close()
+
+
+async def test_few_rows_with_their_bytes_are_in_memory_at_once(tmp_path: Path) -> None:
+    """They come in smaller pages, of which each may be ten megabytes a row."""
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    table: list[dict[str, object]] = [{"key": str(number), "image": data} for number in range(150)]
+    source = Manifest(written(tmp_path, *table))
+    try:
+        await source.check()
+        pages = [[draft.key for draft in page] async for page in source.drafts()]
+    finally:
+        source.close()
+    assert [len(page) for page in pages] == [64, 64, 22]
+    assert [key for page in pages for key in page] == [str(number) for number in range(150)]
+
+
+async def test_nothing_is_given_out_that_was_not_checked(tmp_path: Path) -> None:
+    """Nor what was let go again."""
+    source = Manifest(written(tmp_path, {"key": "a"}))
+    try:
+        with pytest.raises(ManifestError, match="not checked"):
+            await anext(source.drafts())
+        await source.check()
+        await source.forget()
+        with pytest.raises(ManifestError, match="not checked"):
+            await anext(source.checked_keys())
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("first", [1, 2, 9])
+async def test_the_first_rows_alone_are_given_out(tmp_path: Path, first: int) -> None:
+    """Of the file's rows, with all their samples; a row that stands twice counts twice, and comes once."""
+    source = Manifest(written(tmp_path, {"key": "a"}, {"key": "a"}, {"key": "b"}), samples=2, first=first)
+    try:
+        assert (await source.check()).rows == 4
+        found = [draft.key async for page in source.drafts() for draft in page]
+    finally:
+        source.close()
+    assert found == (["a.1", "a.2"] if first < 3 else ["a.1", "a.2", "b.1", "b.2"])

@@ -20,7 +20,7 @@ from typing import Final, TextIO
 from kling_async.adapters.columns import Columns, read_columns
 from kling_async.adapters.disk import describe, open_regular
 from kling_async.adapters.manifest_folder import read_folder
-from kling_async.adapters.manifest_rows import Row, is_not_utf8, parse_json, read_row
+from kling_async.adapters.manifest_rows import Row, is_not_utf8, nul_faults, parse_json, read_row
 from kling_async.errors import InvalidRequest, Issue, ManifestError
 from kling_async.rules.images import SNIFF_BYTES, sniff
 from kling_async.types.image import ImageKind, ImageSource
@@ -40,6 +40,8 @@ _NO_TEXT: Final = {
 _BOM: Final = b"\xef\xbb\xbf"
 _NOT_UTF8: Final = "holds bytes that are not UTF-8: save the manifest as UTF-8"
 _ENOUGH_SHAPES: Final = 64
+_LOCAL: Final = (ImageKind.PATH, ImageKind.BYTES)
+"""Images of which the first bytes can be looked at: a URL is not asked, and what a journal keeps was looked at."""
 
 
 def read_manifest(path: Path, *, base: Path | None = None, title: str = "") -> Iterator[Row]:
@@ -98,8 +100,11 @@ def check_files(row: Row, looked_at: Mapping[ImageSource, str] = MappingProxyTyp
         looked_at: What `look_at_files` found; other files are looked at now.
     """
     images = row.request.images if row.request is not None else ()
-    faults = ((name, looked_at[source] if source in looked_at else _file_fault(source)) for name, source in images)
-    return tuple(row.fault(fault, name) for name, fault in faults if fault)
+    local = [(name, source) for name, source in images if source.kind in _LOCAL]
+    if not local:
+        return ()
+    faults = [(name, looked_at[source] if source in looked_at else _file_fault(source)) for name, source in local]
+    return tuple([row.fault(fault, name) for name, fault in faults if fault])
 
 
 def _peek(file: io.BufferedReader, title: str) -> bytes:
@@ -147,7 +152,8 @@ def _read_object(number: int, text: str, folder: str, shapes: dict[tuple[str, ..
         columns = read_columns(names)
         if len(shapes) < _ENOUGH_SHAPES:
             shapes[names] = columns
-    return _make_row(number, columns, values, folder, columns.faults)
+    nul = nul_faults(values) if "\\u0000" in text else ()
+    return _make_row(number, columns, values, folder, (*columns.faults, *nul))
 
 
 def _read_table(lines: Iterator[str], delimiter: str | None, folder: str) -> Iterator[Row]:
@@ -208,7 +214,11 @@ def _read_cells(number: int, columns: Columns, header: Sequence[str], cells: Seq
     if len(cells) != len(header):
         fault = f"has {len(cells)} cells, and the header {len(header)}: is a quote or a delimiter missing?"
         return _faulty(number, [Issue("", fault)])
-    return _make_row(number, columns, dict(zip(header, cells, strict=True)), folder, _cell_faults(header, cells))
+    values, text = dict(zip(header, cells, strict=True)), "".join(cells)
+    plain = text.isascii() and "\0" not in text
+    return _make_row(
+        number, columns, values, folder, () if plain else (*_cell_faults(header, cells), *nul_faults(values))
+    )
 
 
 def _cell_faults(header: Sequence[str], cells: Sequence[str]) -> list[Issue]:
@@ -230,11 +240,9 @@ def _faulty(number: int, issues: Iterable[Issue]) -> Row:
 
 
 def _file_fault(source: ImageSource) -> str:
-    """Return what is wrong with an image by its first bytes; nothing of a URL, or of one that a journal keeps."""
+    """Return what is wrong with a local image by its first bytes."""
     if source.kind is ImageKind.BYTES:
         return _head_fault(source.content[:SNIFF_BYTES])
-    if source.kind is not ImageKind.PATH:
-        return ""
     path = Path(source.base, source.text)
     try:
         with open_regular(path) as file:

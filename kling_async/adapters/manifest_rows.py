@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,20 +18,9 @@ from kling_async.errors import InvalidRequest, Issue, ManifestError
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import ImageToVideo
 
-_PLAIN: Final = ("prompt", "negative_prompt", "cfg_scale", "model")
-_WHOLE_NUMBERS: Final = ("duration", "sample")
-_IMAGES: Final = ("image", "tail_image", "static_mask")
 _WHOLE: Final = re.compile(r"([0-9]+)\.0+")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
-
-
-@frozen
-class _Absent:
-    pass
-
-
-_ABSENT: Final = _Absent()
 
 
 @frozen
@@ -59,18 +48,26 @@ def read_row(columns: Columns, values: Mapping[str, object], folder: str, faults
         columns: What the names stand for.
         values: The values by name: text from a table, any JSON value from an object.
         folder: Where relative paths start.
-        faults: What is known to be wrong already.
+        faults: What is known to be wrong already: whoever has the text knows of NUL characters, and of bytes that are
+            not UTF-8, at a glance.
 
     Raises:
         InvalidRequest: With every fault, each by the name of its column.
     """
-    nul = [name for name, value in values.items() if isinstance(value, str) and "\0" in value]
-    issues = [*faults, *(Issue(name, "holds a NUL character") for name in nul)]
-    given = {field: values[name] for field, name in columns.fields.items() if values.get(name) not in (None, "")}
-    fields: dict[str, Any] = dict(_read_fields(given, _Places(folder, values), issues))
+    issues, places = list(faults), _Places(folder, values)
+    fields: dict[str, Any] = {}
+    for field, name in columns.fields.items():
+        value = values.get(name)
+        if value is None or value == "":
+            continue
+        try:
+            read = _READERS[field]
+            fields[field] = value if read is None else read(value, places)
+        except ValueError as error:
+            issues.append(Issue(field, str(error)))
     fields["carry"] = {name: values[name] for name in columns.carried}
     if CARRY in values:
-        fields["carry"] |= _read_carry(values, issues)
+        fields["carry"] |= _read_carry(values, places, issues)
     if "image" not in fields:
         fields["image"] = ImageSource(ImageKind.PATH, fault="is missing: every row needs an image")
     try:
@@ -103,35 +100,56 @@ def is_not_utf8(text: str) -> bool:
     return not text.isascii() and _NOT_UTF8.search(text) is not None
 
 
-def _read_fields(given: Mapping[str, object], places: _Places, issues: list[Issue]) -> Iterator[tuple[str, object]]:
-    for field, value in given.items():
-        if field in _PLAIN:
-            yield field, value
-        elif field in _IMAGES:
-            yield field, places.source(value)
-        elif field == "key":
-            yield field, str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        elif field in _WHOLE_NUMBERS:
-            yield field, _WHOLE.sub(r"\1", value) if isinstance(value, str) else value
-        else:
-            parsed = _parse_cell(field, value, issues)
-            if parsed is not _ABSENT:
-                yield field, places.masks(parsed) if field == "dynamic_masks" else parsed
+def nul_faults(values: Mapping[str, object]) -> list[Issue]:
+    """Return an issue for each value that is text with a NUL character in it."""
+    found = [name for name, value in values.items() if isinstance(value, str) and "\0" in value]
+    return [Issue(name, "holds a NUL character") for name in found]
 
 
-def _parse_cell(field: str, value: object, issues: list[Issue]) -> object:
+def _read_key(value: object, _places: _Places) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _read_whole(value: object, _places: _Places) -> object:
+    return _WHOLE.sub(r"\1", value) if isinstance(value, str) and "." in value else value
+
+
+def _read_image(value: object, places: _Places) -> object:
+    return places.source(value)
+
+
+def _read_json(value: object, _places: _Places) -> object:
     """Read the JSON of a cell; what is not text is JSON already."""
-    if not isinstance(value, str):
-        return value
+    return parse_json(value) if isinstance(value, str) else value
+
+
+def _read_masks(value: object, places: _Places) -> object:
+    return places.masks(_read_json(value, places))
+
+
+_READERS: Final[Mapping[str, Callable[[object, _Places], object] | None]] = {
+    "key": _read_key,
+    "image": _read_image,
+    "prompt": None,
+    "tail_image": _read_image,
+    "duration": _read_whole,
+    "negative_prompt": None,
+    "cfg_scale": None,
+    "static_mask": _read_image,
+    "dynamic_masks": _read_masks,
+    "model": None,
+    "extra": _read_json,
+    "sample": _read_whole,
+}
+"""What makes of a value what its field takes; None where it is taken as it is. A `ValueError` tells what is wrong."""
+
+
+def _read_carry(values: Mapping[str, object], places: _Places, issues: list[Issue]) -> Mapping[str, object]:
     try:
-        return parse_json(value)
+        carry = _read_json(values.get(CARRY) or {}, places)
     except ValueError as error:
-        issues.append(Issue(field, str(error)))
-        return _ABSENT
-
-
-def _read_carry(values: Mapping[str, object], issues: list[Issue]) -> Mapping[str, object]:
-    carry = _parse_cell(CARRY, values.get(CARRY) or {}, issues)
+        issues.append(Issue(CARRY, str(error)))
+        return {}
     return carry if isinstance(carry, Mapping) else {}
 
 
@@ -140,8 +158,8 @@ class _Places:
 
     def __init__(self, folder: str, values: Mapping[str, object]) -> None:
         self._folder = folder
-        self._base = _below(values.get(BASE))
-        self._inputs = _below(values.get(INPUTS))
+        self._base = _below(values[BASE]) if BASE in values else ""
+        self._inputs = _below(values[INPUTS]) if INPUTS in values else ""
 
     def source(self, value: object) -> ImageSource:
         """Read one image. A path of a list of failures is split where its base ends: the file stays the same."""

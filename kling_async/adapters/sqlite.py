@@ -18,13 +18,13 @@ from kling_async.adapters.group_commit import Connection, GroupCommit
 from kling_async.adapters.lock import FolderLock
 from kling_async.adapters.migrate import check_schema, migrate
 from kling_async.adapters.pointer import check_place, claim, point
-from kling_async.adapters.sqlite_enrolment import enrol
+from kling_async.adapters.sqlite_enrolment import enrol, enter
 from kling_async.adapters.sqlite_rows import record_of, state_of
 from kling_async.errors import JournalError, KlingError
 from kling_async.rules.budget import SEEN, check_ceiling, note_of
-from kling_async.rules.naming import collision_key
+from kling_async.rules.naming import ENDING, place_fold
 from kling_async.types.outcome import Tally
-from kling_async.types.record import Record, Stage
+from kling_async.types.record import Draft, Record, Stage
 
 _PACKAGE: Final = "kling_async.adapters"
 _FOLDER: Final = "folder"
@@ -107,6 +107,10 @@ class SqliteJournal:
         finally:
             await self._writer.close(lambda: self._lock.release() if self._lock is not None else None)
 
+    async def enter(self, drafts: Sequence[Draft], names: Sequence[str]) -> list[int]:
+        """Take new rows in, and return the positions of the others."""
+        return await self._commits.do(lambda connection: enter(connection, self._sql, drafts, names))
+
     async def enrol(self, planned: Sequence[Record]) -> list[Record | KlingError]:
         """Take rows in, and return each as the journal knows it, in order."""
         return await self._commits.do(lambda connection: enrol(connection, self._sql, planned))
@@ -181,6 +185,13 @@ class SqliteJournal:
         rows = await self._read("get", key)
         return record_of(rows[0]) if rows else None
 
+    async def under(self, keys: Sequence[str]) -> list[Record]:
+        """Return the rows under some keys."""
+        found = await self._reader.run(
+            lambda connection: [connection.execute(self._sql["get"], (key,)).fetchone() for key in keys]
+        )
+        return [record_of(row) for row in found if row is not None]
+
     async def unfinished(self, *, after: int, limit: int) -> list[tuple[int, Record]]:
         """Return the next rows that money stands behind and that are not DONE."""
         return [(row["seq"], record_of(row)) for row in await self._read("unfinished", after, limit)]
@@ -231,7 +242,7 @@ class SqliteJournal:
 
     async def named(self, names: Sequence[str]) -> set[str]:
         """Return those of some names of files that a row's video has, or will have."""
-        folds = {name: collision_key(name.removesuffix(".mp4")) for name in names if name.endswith(".mp4")}
+        folds = {name: place_fold(name) for name in names if name.endswith(ENDING)}
         found = {row["name_fold"] for row in await self._read("named", json.dumps([*folds.values()]))}
         return {name for name, fold in folds.items() if fold in found}
 

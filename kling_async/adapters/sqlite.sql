@@ -2,17 +2,25 @@
 -- not done repeats the condition of their index word for word: without it, SQLite reads all rows.
 
 -- name: insert
-INSERT INTO row (key, name, name_fold, request, written, stage)
-VALUES (:key, :name, :name_fold, :request, :written, :stage)
+INSERT INTO row (key, name, name_fold, request, written, stage) VALUES (?, ?, ?, ?, ?, 'planned')
 ON CONFLICT (key) DO NOTHING
 
+-- name: count
+UPDATE horizon SET seq = (SELECT seq FROM row WHERE seq > 0 ORDER BY seq DESC LIMIT 1)
+
+-- name: last
+SELECT coalesce((SELECT seq FROM row WHERE seq > 0 ORDER BY seq DESC LIMIT 1), 0)
+
+-- name: keys_since
+SELECT key FROM row WHERE seq > ?
+
 -- name: renew
-UPDATE row SET request = :request WHERE key = :key
+UPDATE row SET request = ? WHERE key = ?
 
 -- name: replace
-UPDATE row SET request = :request, written = :written, stage = 'planned', content = NULL, credits = NULL,
+UPDATE row SET request = ?, written = ?, stage = 'planned', content = NULL, credits = NULL,
     generation_id = NULL, shares = NULL, trouble_kind = NULL, trouble_message = NULL, size = NULL, sha256 = NULL, seconds = NULL
-WHERE key = :key AND stage IN ('planned', 'failed')
+WHERE key = ? AND stage IN ('planned', 'failed')
 
 -- name: original
 SELECT key FROM row

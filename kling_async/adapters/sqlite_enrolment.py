@@ -1,81 +1,119 @@
 """How the journal takes rows in: new ones all at once, known ones held against what is known of them, row by row.
 
-Part of a transaction of `kling_async.adapters.sqlite`. This room must never write over a row that money stands behind.
+Part of a transaction of `kling_async.adapters.sqlite`. This room must never write over a row that money stands behind,
+nor look at a request that nobody asks about.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 from attrs import evolve
 
-from kling_async.adapters.sqlite_rows import enrolment_of, record_of
+from kling_async.adapters.sqlite_rows import record_of
 from kling_async.errors import KlingError, RequestChanged
 from kling_async.ports import SOURCE
+from kling_async.rules.identity import document_of
 from kling_async.rules.lifecycle import PAID_FOR
-from kling_async.rules.naming import collision_key, distinct_place
-from kling_async.types.record import Record
+from kling_async.rules.naming import distinct_place, place_fold
+from kling_async.types.record import Draft, Record
+
+Statements: TypeAlias = Mapping[str, str]
+"""The journal's statements by name."""
 
 
-def enrol(
-    connection: sqlite3.Connection, sql: Mapping[str, str], planned: Sequence[Record]
-) -> list[Record | KlingError]:
+_Values: TypeAlias = tuple[str, str, str, str, str]
+"""What is written of a new row: its key, its name, what that folds to, its request, its digest as written."""
+
+
+def enter(connection: sqlite3.Connection, sql: Statements, drafts: Sequence[Draft], names: Sequence[str]) -> list[int]:
+    """Take new rows in, and return the positions of the others, which are left as they stand.
+
+    Args:
+        connection: In a transaction.
+        sql: The journal's statements.
+        drafts: The rows, each under a key of its own.
+        names: Where their videos will lie.
+    """
+    last = connection.execute(sql["last"]).fetchone()[0]
+    rows = [
+        (draft.key, name, place_fold(name), draft.document, draft.written)
+        for draft, name in zip(drafts, names, strict=True)
+    ]
+    if _insert(connection, sql, rows) == len(rows):
+        return []
+    new = {row["key"] for row in connection.execute(sql["keys_since"], (last,))}
+    return [at for at, draft in enumerate(drafts) if draft.key not in new]
+
+
+def enrol(connection: sqlite3.Connection, sql: Statements, planned: Sequence[Record]) -> list[Record | KlingError]:
     """Take rows in, and return each as the journal knows it, in order.
 
     Args:
         connection: In a transaction.
-        sql: The journal's statements by name.
+        sql: The journal's statements.
         planned: The rows.
     """
-    if not planned:
-        return []
-    values = [enrolment_of(record) for record in planned]
+    rows = [_values(record, document_of(record.request)) for record in planned]
+    if _insert(connection, sql, rows) == len(rows):
+        return list(planned)
+    return [_enrol_one(connection, sql, *pair) for pair in zip(planned, rows, strict=True)]
+
+
+def _insert(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Values]) -> int:
+    """Write those of some rows whose keys are new, and return how many; none where a name is another row's already."""
     connection.execute("SAVEPOINT enrolment")
     try:
-        fresh = connection.executemany(sql["insert"], values).rowcount
+        fresh = connection.executemany(sql["insert"], rows).rowcount if rows else 0
     except sqlite3.IntegrityError:  # two names are one on some file system: who is known is found out row by row
         connection.execute("ROLLBACK TO enrolment")
         fresh = 0
     connection.execute("RELEASE enrolment")
-    if fresh == len(planned):
-        connection.execute(sql["forget_note"], (SOURCE,))
-        return list(planned)
-    found = [_enrol_one(connection, sql, *pair) for pair in zip(planned, values, strict=True)]
-    if fresh or any(edited for _, edited in found):
-        connection.execute(sql["forget_note"], (SOURCE,))
-    return [record for record, _ in found]
+    if fresh:
+        connection.execute(sql["count"])
+        _no_more_of_one_source(connection, sql)
+    return fresh
 
 
-def _enrol_one(
-    connection: sqlite3.Connection, sql: Mapping[str, str], record: Record, values: dict[str, Any]
-) -> tuple[Record | KlingError, bool]:
-    """Take one row in; return it as the journal knows it, and whether anything was written."""
-    try:
-        fresh = connection.execute(sql["insert"], values).rowcount
-    except sqlite3.IntegrityError:
-        # Another key's name differs in case alone: this one gets its digest.
-        place = distinct_place(record.name, record.key)
-        values |= {"name": place, "name_fold": collision_key(place.removesuffix(".mp4"))}
-        fresh = connection.execute(sql["insert"], values).rowcount
-    if fresh and values["name"] == record.name:
-        return record, True
-    row = connection.execute(sql["get"], (record.key,)).fetchone()
-    known = record_of(row, record.request if row["request"] == values["request"] else None)
+def _no_more_of_one_source(connection: sqlite3.Connection, sql: Statements) -> None:
+    connection.execute(sql["forget_note"], (SOURCE,))
+
+
+def _enrol_one(connection: sqlite3.Connection, sql: Statements, record: Record, row: _Values) -> Record | KlingError:
+    """Take one row in; return it as the journal knows it."""
+    document = row[3]
+    found = connection.execute(sql["get"], (record.key,)).fetchone()
+    if found is None:
+        return _enter_one(connection, sql, record, document)
+    known = record_of(found, record.request if found["request"] == document else None)
     if known.written == record.written:
+        if found["request"] == document:
+            return known
         # What is carried, and where paths start from, are the caller's to change: nothing is bought by them.
-        if row["request"] != values["request"]:
-            connection.execute(sql["renew"], values)
-            return evolve(known, request=record.request), True
-        return known, bool(fresh)
+        connection.execute(sql["renew"], (document, record.key))
+        _no_more_of_one_source(connection, sql)
+        return evolve(known, request=record.request)
     if known.stage in PAID_FOR:
-        error = RequestChanged(
+        return RequestChanged(
             f"row {record.key!r} was edited after money stood behind it (it is {known.stage}): "
             "restore the row, or give the new one another key",
             key=record.key,
             generation_id=known.generation_id,
         )
-        return error, False
-    connection.execute(sql["replace"], values)
-    return record_of(connection.execute(sql["get"], (record.key,)).fetchone()), True
+    connection.execute(sql["replace"], (document, record.written, record.key))
+    _no_more_of_one_source(connection, sql)
+    return record_of(connection.execute(sql["get"], (record.key,)).fetchone())
+
+
+def _enter_one(connection: sqlite3.Connection, sql: Statements, record: Record, document: str) -> Record:
+    """Write a new row; where another key's name differs in case alone, this one's gets its digest."""
+    if not _insert(connection, sql, [_values(record, document)]):
+        record = evolve(record, name=distinct_place(record.name, record.key))
+        _insert(connection, sql, [_values(record, document)])
+    return record
+
+
+def _values(record: Record, document: str) -> _Values:
+    return record.key, record.name, place_fold(record.name), document, record.written

@@ -11,12 +11,10 @@ from typing import Any, Final
 
 from attrs import asdict
 
-from kling_async.rules.identity import from_document, to_document
-from kling_async.rules.naming import collision_key
+from kling_async.rules.identity import request_of
 from kling_async.types.record import Record, Stage, Standing, Trouble
 from kling_async.types.request import ImageToVideo
 
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _STATE: Final = (
     "key",
     "written",
@@ -33,18 +31,6 @@ _STATE: Final = (
     "seconds",
     "sunk",
 )
-
-
-def enrolment_of(record: Record) -> dict[str, Any]:
-    """Return the values of a row that is taken in."""
-    return {
-        "key": record.key,
-        "name": record.name,
-        "name_fold": collision_key(record.name.removesuffix(".mp4")),
-        "request": _ENCODER.encode(to_document(record.request)),
-        "written": record.written,
-        "stage": str(record.stage),
-    }
 
 
 def state_of(record: Record) -> dict[str, Any]:
@@ -69,7 +55,7 @@ def record_of(row: sqlite3.Row, request: ImageToVideo | None = None) -> Record:
     """
     return Record(
         name=row["name"],
-        request=from_document(json.loads(row["request"])) if request is None else request,
+        request=request_of(row["request"]) if request is None else request,
         stage=Stage(row["stage"]),
         former=tuple(json.loads(row["former"])),
         fallback=_standing_of(json.loads(row["fallback"])) if row["fallback"] else None,

@@ -101,7 +101,7 @@ async def _run(  # the flags, each by name
 async def _spend(  # what a run knows by then
     batch: Batch, source: Manifest, progress: Progress, stand: Stand, *, mark: str | None, known: bool, job: Job
 ) -> int:
-    from kling_async.flow.remaining import Remaining
+    from kling_async.flow.remaining import Enrolled, Remaining
 
     resubmit = job.settings.uncertain.on_uncertain == "resubmit"
     enrolled = await (_known(batch) if known else _enrol(batch, source, mark=mark, resubmit=resubmit))
@@ -113,7 +113,7 @@ async def _spend(  # what a run knows by then
     in_flight = job.settings.admission.max_in_flight
     plan = await make_plan(batch, enrolled.choice, rows=enrolled.rows, in_flight=in_flight)
     plan.warn()
-    rows = Remaining() if enrolled.whole else source.requests()
+    rows = Remaining() if enrolled.whole else Enrolled(source.checked_keys())
     work = partial(batch.run, rows, retry_failed=source.is_failures)
     return await spend(batch, work, plan, idle=idle, progress=progress, stand=stand, job=job)
 
@@ -135,6 +135,12 @@ class _Enrolled:
     whole: bool = False
     """Whether the journal holds no rows but these, and none that failed is tried again: it is all that is read on."""
 
+    def note_fresh(self, rows: Counter[tuple[str, int]]) -> None:
+        """Count rows that are new to the journal, by model and duration."""
+        self.rows += rows.total()
+        self.planned += rows.total()
+        self.choice.plan(rows)
+
 
 async def _known(batch: Batch) -> _Enrolled:
     """Return what the journal says of its rows, where they are those of the manifest."""
@@ -148,8 +154,10 @@ async def _enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: 
     from kling_async.flow.retries import Choice
 
     found = _Enrolled(Choice())
-    async for chunk in source.chunks():
-        for record in await batch.enrol(chunk):
+    async for rows in source.drafts():
+        taken = await batch.enrolment.take_in(rows)
+        found.note_fresh(taken.fresh)
+        for record in taken.known:
             if not isinstance(record, Record):
                 found.refused.append(record)
                 continue
@@ -165,6 +173,7 @@ async def _enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: 
     if mark is not None and not found.refused and found.rows == (await batch.tally()).rows:
         await batch.enrolment.complete(mark)
         found.whole = True
+        await source.forget()
     return found
 
 

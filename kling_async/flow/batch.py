@@ -22,7 +22,7 @@ from kling_async.flow.buyer import Buyer
 from kling_async.flow.crew import Crew, Instruction, Scribe, Start
 from kling_async.flow.enrolment import Enrolment
 from kling_async.flow.latecomers import Latecomers
-from kling_async.flow.remaining import Remaining, feed_remaining, foresee
+from kling_async.flow.remaining import STARTS, Enrolled, Remaining, Source, feed_enrolled, feed_remaining, foresee
 from kling_async.flow.retries import Choice, Retry, choose, feed, pages, take_up
 from kling_async.flow.rows import Rows
 from kling_async.flow.secretary import Secretary
@@ -38,8 +38,6 @@ from kling_async.types.statistics import Statistics
 
 logger = get_logger(__name__)
 
-_STARTS: Final = frozenset({Stage.PLANNED, Stage.FAILED, Stage.DONE})
-"""Where a row may stand that is not in flight: all others were taken up at the start."""
 _CLOSING: Final = 30.0
 """Seconds that the results may take to be written at the end; a disk that hangs must not keep a cancelled run."""
 
@@ -153,9 +151,7 @@ class Batch:
         return await self.enrolment.enter(requests)
 
     @asynccontextmanager
-    async def stream(
-        self, requests: Requests | Retry | Remaining, *, retry_failed: bool = False
-    ) -> AsyncIterator[AsyncIterator[Outcome]]:
+    async def stream(self, requests: Source, *, retry_failed: bool = False) -> AsyncIterator[AsyncIterator[Outcome]]:
         """Run requests, and give their outcomes as they finish; leaving the block stops cleanly.
 
         What the journal knows as bought is brought to its end first, and its outcomes come too.
@@ -163,7 +159,8 @@ class Batch:
         Args:
             requests: Any iterable or async iterable; it is read as slots free up. Or a `Retry`: the journal's own
                 rows again, as it says; of those that money stands behind, the ones that it does not choose and that
-                were set aside are left alone. Or `Remaining`: all of its rows that nothing was bought for.
+                were set aside are left alone. Or `Remaining`: all of its rows that nothing was bought for. Or
+                `Enrolled`: its rows under some keys, as they were taken in.
             retry_failed: Whether rows among the requests that failed in an earlier run are tried again.
 
         Raises:
@@ -196,7 +193,7 @@ class Batch:
             finally:
                 self._streaming = False
 
-    async def run(self, requests: Requests | Retry | Remaining, *, retry_failed: bool = False) -> BatchReport:
+    async def run(self, requests: Source, *, retry_failed: bool = False) -> BatchReport:
         """Run requests to the end.
 
         Returns:
@@ -254,9 +251,7 @@ class Batch:
             overshoot=self._crew.purse.overshoot(tally),
         )
 
-    async def _serve(
-        self, requests: Requests | Retry | Remaining, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool
-    ) -> None:
+    async def _serve(self, requests: Source, send: MemoryObjectSendStream[Outcome], *, retry_failed: bool) -> None:
         self._crew.gate.begin()
         self._crew.flight.clear()
         rows = Rows(self._crew, self._walker, Latecomers(self._crew, self._scribe), send)
@@ -271,6 +266,8 @@ class Batch:
                         fed = partial(feed, self._crew, rows, group, requests)
                     elif isinstance(requests, Remaining):
                         fed = partial(feed_remaining, self._crew, rows, group)
+                    elif isinstance(requests, Enrolled):
+                        fed = partial(feed_enrolled, self._crew, rows, group, requests, retry_failed=retry_failed)
                     else:
                         fed = partial(self._feed, group, rows, requests, retry_failed=retry_failed)
                     await rows.until_closed(fed)
@@ -294,7 +291,7 @@ class Batch:
                 if not isinstance(record, Record):
                     await rows.refuse(request, record)
                     continue
-                if record.key in rows.resumed or record.stage not in _STARTS:
+                if record.key in rows.resumed or record.stage not in STARTS:
                     continue
                 again = record.stage is Stage.FAILED and retry_failed
                 await rows.admit(group, record, Instruction.RETRY if again else Instruction.GO_ON)

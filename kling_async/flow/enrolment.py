@@ -5,17 +5,17 @@ This room must never change the place of a row that has one: its record's name s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from kling_async.errors import KlingError
 from kling_async.ports import SOURCE, Images, Journal
-from kling_async.rules.identity import default_key, written_digest
+from kling_async.rules.identity import default_key, draft_of, request_of, written_digest
 from kling_async.rules.naming import SPLIT_ABOVE, place_of
-from kling_async.types.image import ImageKind
-from kling_async.types.record import Record
+from kling_async.types.record import Draft, Record
 from kling_async.types.request import ImageToVideo
 
 _PLACES: Final = "places"
@@ -35,14 +35,16 @@ async def planned_record(request: ImageToVideo, images: Images, *, folders: bool
     Raises:
         JournalError: The bytes cannot be kept.
     """
-    if any(source.kind is ImageKind.BYTES for _, source in request.images):
-        request = await _kept(request, images)
+    request = await _kept(request, images)
     written = written_digest(request)
     key = request.key if request.key is not None else default_key(written)
     return Record(key, place_of(key, folders=folders), request, written)
 
 
 async def _kept(request: ImageToVideo, images: Images) -> ImageToVideo:
+    """Return a request whose bytes lie beside the journal."""
+    if not request.brings_bytes:
+        return request
     return evolve(
         request,
         image=await images.keep(request.image),
@@ -50,6 +52,16 @@ async def _kept(request: ImageToVideo, images: Images) -> ImageToVideo:
         static_mask=None if request.static_mask is None else await images.keep(request.static_mask),
         dynamic_masks=tuple([evolve(mask, mask=await images.keep(mask.mask)) for mask in request.dynamic_masks]),
     )
+
+
+@frozen
+class Taken:
+    """What became of some checked rows."""
+
+    fresh: Counter[tuple[str, int]]
+    """Rows that are new to the journal, by model and duration."""
+    known: list[Record | KlingError]
+    """The others, as the journal knows them; or why they are refused."""
 
 
 class Enrolment:
@@ -86,6 +98,21 @@ class Enrolment:
             evolve(record, request=request) if isinstance(record, Record) and record.request is not request else record
             for record, request in zip(known, requests, strict=True)
         ]
+
+    async def take_in(self, rows: Sequence[Draft | ImageToVideo]) -> Taken:
+        """Take in rows that were checked, each under a key of its own, at the least cost.
+
+        Args:
+            rows: Drafts; or requests, where they bring bytes, which are kept first.
+        """
+        folders = await self._are_split(len(rows))
+        drafts = [row if isinstance(row, Draft) else draft_of(await _kept(row, self._images)) for row in rows]
+        names = [place_of(draft.key, folders=folders) for draft in drafts]
+        left = await self._journal.enter(drafts, names)
+        fresh = Counter([(draft.model, draft.duration) for draft in drafts])
+        fresh.subtract([(drafts[at].model, drafts[at].duration) for at in left])
+        again = [Record(drafts[at].key, names[at], request_of(drafts[at].document), drafts[at].written) for at in left]
+        return Taken(+fresh, await self._journal.enrol(again) if again else [])
 
     async def _are_split(self, rows: int) -> bool:
         if self._folders is None and self._room <= 0:

@@ -130,6 +130,13 @@ class Choice:
         planned, failed = self.chosen[Stage.PLANNED], self.chosen[Stage.FAILED]
         return self.aside + Counter({Stage.PLANNED: tally.planned - planned, Stage.FAILED: tally.failed - failed})
 
+    def plan(self, rows: Mapping[tuple[str, int], int]) -> None:
+        """Take note of PLANNED rows, by model and duration."""
+        for (model, duration), count in rows.items():
+            self.chosen[Stage.PLANNED] += count
+            self.lengths[Stage.PLANNED, duration] += count
+            self.new[model, duration] += count
+
     def note(self, record: Record, word: Instruction) -> None:
         """Take note of a row that is tried again."""
         self.chosen[record.stage] += 1

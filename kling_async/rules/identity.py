@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from json.encoder import encode_basestring_ascii as _quote  # what `json` itself writes text with
+from typing import Final
 
 from attrs import evolve
 
 from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.record import Draft
 from kling_async.types.request import DynamicMask, ImageToVideo, Point
 
 KEY_LENGTH: Final = 24
 """Hex digits of the digest that serves as key for a row without one."""
 
 _PREFIX: Final = "ka1"
+_WRITER: Final = json.JSONEncoder(separators=(",", ":"))
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
 
 
@@ -30,7 +33,7 @@ def written_digest(request: ImageToVideo) -> str:
     Returns:
         64 hex digits.
     """
-    return _digest(_without_empty({**_fields(request, _as_written), "sample": request.sample}))
+    return _written(request, _shared(request))
 
 
 def content_digest(request: ImageToVideo, digests: Mapping[str, str]) -> str:
@@ -42,9 +45,10 @@ def content_digest(request: ImageToVideo, digests: Mapping[str, str]) -> str:
         request: The row.
         digests: The digest of each image's content by its field's name, as `ImageToVideo.images` names them.
     """
-    names = iter([digests[name] for name, _ in request.images])
-    sample = request.sample if request.sample != 1 else None
-    return _digest(_without_empty({**_fields(request, lambda _source: next(names)), "sample": sample}))
+    found = iter([digests[name] for name, _ in request.images])
+    pictures = _pictures(request, lambda _source: _quote(next(found)))
+    sample = [] if request.sample in {None, 1} else [f'"sample":{request.sample:d}']
+    return _digest([*pictures, *_shared(request), *_extra(request, _ENCODER), *sample])
 
 
 def default_key(written: str) -> str:
@@ -79,17 +83,14 @@ def client_request_id(journal_id: str, key: str, attempt: int) -> str:
     return f"{_PREFIX}.{journal_id}.{hashed}.{attempt}"
 
 
-def to_document(request: ImageToVideo) -> dict[str, Any]:
-    """Return a request as plain JSON values. Bytes must have been kept first (`Images.keep`)."""
-    document = _without_empty(_fields(request, _to_reference))
-    document["key"], document["sample"] = request.key, request.sample
-    document["carry"] = {name: _plain(value) for name, value in request.carry.items()}
-    return _without_empty(document)
+def document_of(request: ImageToVideo) -> str:
+    """Return a request as the journal keeps it: JSON, without what is empty. Bytes must have been kept first."""
+    return _document(request, _shared(request))
 
 
-def from_document(document: Mapping[str, Any]) -> ImageToVideo:
-    """Return the request that `to_document` wrote."""
-    values = dict(document)
+def request_of(document: str) -> ImageToVideo:
+    """Return the request that `document_of` wrote."""
+    values = json.loads(document)
     for name in ("image", "tail_image", "static_mask"):
         if name in values:
             values[name] = _from_reference(values[name])
@@ -101,39 +102,91 @@ def from_document(document: Mapping[str, Any]) -> ImageToVideo:
     return ImageToVideo(**values)
 
 
-def _fields(request: ImageToVideo, image: Any) -> dict[str, Any]:
-    """Return the typed fields in a fixed order, each image through `image`, in the order of `ImageToVideo.images`."""
-    return {
-        "image": image(request.image),
-        "tail_image": image(request.tail_image) if request.tail_image is not None else None,
-        "static_mask": image(request.static_mask) if request.static_mask is not None else None,
-        "dynamic_masks": [
-            {"mask": image(mask.mask), "trajectories": [[point.x, point.y] for point in mask.trajectories]}
-            for mask in request.dynamic_masks
-        ],
-        "model": request.model,
-        "prompt": request.prompt,
-        "duration": request.duration,
-        "negative_prompt": request.negative_prompt,
-        "cfg_scale": request.cfg_scale,
-        "extra": dict(request.extra),
-    }
+def draft_of(request: ImageToVideo) -> Draft:
+    """Return a request as a row on its way into the journal."""
+    shared = _shared(request)
+    written = _written(request, shared)
+    key = request.key if request.key is not None else default_key(written)
+    document = "" if request.brings_bytes else _document(request, shared)
+    return Draft(key, written, document, request.model, request.duration)
+
+
+def _written(request: ImageToVideo, shared: Iterable[str]) -> str:
+    sample = [] if request.sample is None else [f'"sample":{request.sample:d}']
+    return _digest([*_pictures(request, _as_written), *shared, *_extra(request, _ENCODER), *sample])
+
+
+def _document(request: ImageToVideo, shared: Iterable[str]) -> str:
+    members = [*_pictures(request, _reference), *shared, *_extra(request, _WRITER)]
+    if request.key is not None:
+        members.append(f'"key":{_quote(request.key)}')
+    if request.sample is not None:
+        members.append(f'"sample":{request.sample:d}')
+    if request.carry:
+        members.append(f'"carry":{_object([_carried(*item) for item in request.carry.items()])}')
+    return _object(members)
+
+
+def _pictures(request: ImageToVideo, image: Callable[[ImageSource], str]) -> list[str]:
+    """Return the members of an object that are images.
+
+    Args:
+        request: The request.
+        image: Writes an image; it is called in the order of `ImageToVideo.images`.
+    """
+    found = [f'"image":{image(request.image)}']
+    if request.tail_image is not None:
+        found.append(f'"tail_image":{image(request.tail_image)}')
+    if request.static_mask is not None:
+        found.append(f'"static_mask":{image(request.static_mask)}')
+    if request.dynamic_masks:
+        found.append(f'"dynamic_masks":[{",".join([_mask(mask, image) for mask in request.dynamic_masks])}]')
+    return found
+
+
+def _shared(request: ImageToVideo) -> list[str]:
+    """Return the members of an object that a digest and a document write alike, in the order of a document."""
+    found = [f'"model":{_quote(request.model)}']
+    if request.prompt is not None:
+        found.append(f'"prompt":{_quote(request.prompt)}')
+    found.append(f'"duration":{request.duration:d}')
+    if request.negative_prompt is not None:
+        found.append(f'"negative_prompt":{_quote(request.negative_prompt)}')
+    if request.cfg_scale is not None:
+        found.append(f'"cfg_scale":{_WRITER.encode(request.cfg_scale)}')
+    return found
+
+
+def _extra(request: ImageToVideo, writer: json.JSONEncoder) -> list[str]:
+    return [f'"extra":{writer.encode(dict(request.extra))}'] if request.extra else []
+
+
+def _mask(mask: DynamicMask, image: Callable[[ImageSource], str]) -> str:
+    points = _WRITER.encode([[point.x, point.y] for point in mask.trajectories])
+    return f'{{"mask":{image(mask.mask)},"trajectories":{points}}}'
+
+
+def _object(members: Iterable[str]) -> str:
+    return "{" + ",".join(members) + "}"
 
 
 def _as_written(source: ImageSource) -> str:
-    match source.kind:
-        case ImageKind.BYTES:
-            return "sha256:" + hashlib.sha256(source.content).hexdigest()
-        case ImageKind.STORED:
-            return "sha256:" + source.text
-    return f"{source.kind.value}:{source.text}"
+    if source.kind is ImageKind.BYTES:
+        return f'"sha256:{hashlib.sha256(source.content).hexdigest()}"'
+    return _quote(f"{'sha256' if source.kind is ImageKind.STORED else source.kind}:{source.text}")
 
 
-def _to_reference(source: ImageSource) -> dict[str, str]:
+def _reference(source: ImageSource) -> str:
     if source.kind is ImageKind.BYTES:
         raise TypeError("bytes cannot stand in a document: keep them first")
-    found = {"kind": source.kind.value, "text": source.text, "base": source.base, "mime": source.mime}
-    return {name: value for name, value in found.items() if value}
+    members = [f'"kind":"{source.kind}"']
+    if source.text:
+        members.append(f'"text":{_quote(source.text)}')
+    if source.base:
+        members.append(f'"base":{_quote(source.base)}')
+    if source.mime:
+        members.append(f'"mime":{_quote(source.mime)}')
+    return _object(members)
 
 
 def _from_reference(reference: Mapping[str, str]) -> ImageSource:
@@ -145,23 +198,14 @@ def _from_reference(reference: Mapping[str, str]) -> ImageSource:
     )
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return value
+def _carried(name: str, value: object) -> str:
+    """Return a member of the caller's own; its value is text, where it is no JSON."""
     try:
-        json.dumps(value)
+        return f"{_quote(name)}:{_quote(value) if isinstance(value, str) else _WRITER.encode(value)}"
     except (TypeError, ValueError):
-        return str(value)
-    return value
+        return f"{_quote(name)}:{_quote(str(value))}"
 
 
-def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in document.items()
-        if value or (value is not None and not isinstance(value, list | dict))
-    }
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_ENCODER.encode(document).encode()).hexdigest()
+def _digest(members: Iterable[str]) -> str:
+    """Return the digest of an object whose members stand in the order of their names."""
+    return hashlib.sha256(_object(sorted(members)).encode()).hexdigest()

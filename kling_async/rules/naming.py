@@ -8,7 +8,7 @@ system, a shell, a glob or a URL reads in its own way; control, format (bidirect
 invisible characters; surrogates. So are names that Windows keeps for itself, and those that begin or end in a way
 that some system hides, drops or takes for an option.
 
-This room must never look at the disk: whether two names meet there follows from `collision_key` alone.
+This room must never look at the disk: whether two names meet there follows from `collision_key` and `place_fold` alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import Final
 
 LONGEST_STEM: Final = 168
 """Bytes of UTF-8. With `.mp4` and 28 bytes for a temporary suffix a name has 200; common file systems allow 255."""
+
+ENDING: Final = ".mp4"
+"""Of the file of each video."""
 
 SPLIT_ABOVE: Final = 10_000
 """Rows above which the videos of a job are split into folders: more files in one are slow to list, and to open."""
@@ -74,14 +77,14 @@ def place_of(key: str, *, folders: bool) -> str:
         folders: Whether the videos are split into 256 folders, by a digest of the key: `ab/KEY.mp4`.
     """
     if not folders:
-        return f"{file_stem(key)}.mp4"
-    return f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:2]}/{file_stem(key)}.mp4"
+        return f"{file_stem(key)}{ENDING}"
+    return f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:2]}/{file_stem(key)}{ENDING}"
 
 
 def distinct_place(place: str, key: str) -> str:
     """Return where the video of a row lies whose place is another row's on some file system: in the same folder."""
     folder, slash, _ = place.rpartition("/")
-    return f"{folder}{slash}{distinct_stem(key)}.mp4"
+    return f"{folder}{slash}{distinct_stem(key)}{ENDING}"
 
 
 def collision_key(stem: str) -> str:
@@ -95,7 +98,24 @@ def collision_key(stem: str) -> str:
     Returns:
         Text to compare; not a name.
     """
-    return _fold(_fold(stem))
+    return stem.lower() if stem.isascii() else _fold(_fold(stem))
+
+
+def place_fold(place: str) -> str:
+    """Tell what two places have in common that are one on such a file system.
+
+    The folder stands last: keys mostly come in their order, and so do these then. What is found by them is written at
+    the end of an index, and not all over it.
+
+    Args:
+        place: Where a video lies, as `place_of` has it.
+
+    Returns:
+        Text to compare; not a place.
+    """
+    folder, slash, name = place.rpartition("/")
+    stem = collision_key(name.removesuffix(ENDING))
+    return f"{stem}//{collision_key(folder)}" if slash else stem
 
 
 def _fold(text: str) -> str:

@@ -12,6 +12,8 @@ from attrs import field, frozen
 
 _DATA_URI = re.compile(r"data:(?P<mime>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][!-~]*\Z")
+"""Nearly all URLs, told at once: what it does not take is looked at part by part."""
 _NO_URL = re.compile(r"[\s\x00-\x1f]")
 _RAW_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*\Z")
 
@@ -63,6 +65,8 @@ class ImageSource:
             value: What the caller gave.
             base: The folder that a relative path starts from.
         """
+        if type(value) is str:
+            return cls._of_text(value, base)
         if isinstance(value, ImageSource):
             return value
         if isinstance(value, str) and not hasattr(value, "__fspath__"):
@@ -77,6 +81,8 @@ class ImageSource:
 
     @classmethod
     def _of_text(cls, text: str, base: str) -> ImageSource:
+        if _PLAIN_URL.match(text):
+            return cls(ImageKind.URL, text)
         if not text.strip():
             return cls(ImageKind.PATH, fault="is empty")
         if text[:8].lower().startswith(("http://", "https://")):

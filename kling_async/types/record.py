@@ -6,7 +6,7 @@ Values only: which event leads where is `kling_async.rules.lifecycle`.
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from attrs import frozen
 
@@ -130,6 +130,21 @@ class Record:
     def waits(self) -> bool:
         """Whether nothing is bought for it, since it shares the video of another row, which is not to be had now."""
         return self.trouble is not None and self.stage is Stage.PLANNED
+
+
+class Draft(NamedTuple):
+    """A new row on its way into the journal: checked, and written as it will stand there."""
+
+    key: str
+    """As a record's."""
+    written: str
+    """As a record's."""
+    document: str
+    """What is asked for, as JSON: nobody looks at it on the way. Empty where it brings bytes, which are kept first."""
+    model: str
+    """The model that is asked for."""
+    duration: int
+    """The seconds of video that are asked for."""
 
 
 @frozen

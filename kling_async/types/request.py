@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -117,7 +117,7 @@ def _optional_source(value: ImageLike | None) -> ImageSource | None:
 
 
 def _masks(value: Iterable[Any] | None) -> tuple[DynamicMask, ...]:
-    if value is None:
+    if value is None or (type(value) is tuple and not value):
         return ()
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return (DynamicMask(ImageSource(ImageKind.PATH), (), "must be a list of masks"),)
@@ -126,7 +126,7 @@ def _masks(value: Iterable[Any] | None) -> tuple[DynamicMask, ...]:
 
 def _number(value: Any) -> Any:
     """`"5"` and `5.0` are 5, as the service reads them; anything else stays, to be told as a fault."""
-    if type(value) is int:
+    if type(value) is int or value is None:
         return value
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         return int(value)
@@ -136,6 +136,8 @@ def _number(value: Any) -> Any:
 
 
 def _scale(value: Any) -> Any:
+    if value is None:
+        return None
     if isinstance(value, str):
         try:
             return float(value)
@@ -152,7 +154,9 @@ def _shown(value: object) -> str:
 
 
 def _mapping(value: Mapping[str, object] | None) -> Mapping[str, object]:
-    return dict(value) if isinstance(value, dict | Mapping) else (value if value is not None else {})
+    if type(value) is dict:
+        return value.copy()
+    return dict(value) if isinstance(value, Mapping) else (value if value is not None else {})
 
 
 @frozen
@@ -192,61 +196,79 @@ class ImageToVideo:
     """Further fields for the wire, for what the service takes and this class does not name."""
 
     def __attrs_post_init__(self) -> None:
-        issues = tuple(_faults(self))
-        if issues:
-            raise InvalidRequest(issues=issues)
+        if issues := _faults(self):
+            raise InvalidRequest(issues=tuple(issues))
+
+    @property
+    def brings_bytes(self) -> bool:
+        """Whether any of its images is here in memory."""
+        return self.image.kind is ImageKind.BYTES or ImageKind.BYTES in [source.kind for _, source in self.images[1:]]
 
     @property
     def images(self) -> tuple[tuple[str, ImageSource], ...]:
         """Every image of the request with its field's name, the input first."""
-        named = (("image", self.image), ("tail_image", self.tail_image), ("static_mask", self.static_mask))
-        single = tuple((name, source) for name, source in named if source is not None)
-        return single + tuple((f"dynamic_masks[{i}].mask", mask.mask) for i, mask in enumerate(self.dynamic_masks))
+        if self.tail_image is None and self.static_mask is None and not self.dynamic_masks:
+            return (("image", self.image),)
+        found = [("image", self.image)]
+        if self.tail_image is not None:
+            found.append(("tail_image", self.tail_image))
+        if self.static_mask is not None:
+            found.append(("static_mask", self.static_mask))
+        found += [(f"dynamic_masks[{i}].mask", mask.mask) for i, mask in enumerate(self.dynamic_masks)]
+        return tuple(found)
 
 
-def _faults(request: ImageToVideo) -> Iterable[Issue]:
+def _faults(request: ImageToVideo) -> list[Issue]:
+    issues = []
     for name, source in request.images:
         if source.fault and not name.startswith("dynamic_masks"):
-            yield Issue(name, source.fault)
-    for name in ("prompt", "negative_prompt"):
-        yield from _text_faults(name, getattr(request, name))
+            issues.append(Issue(name, source.fault))
+    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        if text is not None and (fault := _text_fault(text)):
+            issues.append(Issue(name, fault))
     if not _is_integer(request.duration) or request.duration not in DURATIONS:
-        yield Issue("duration", f"must be 5 or 10 (seconds), not {_shown(request.duration)}")
+        issues.append(Issue("duration", f"must be 5 or 10 (seconds), not {_shown(request.duration)}"))
     scale = request.cfg_scale
     if scale is not None and not (isinstance(scale, float) and math.isfinite(scale) and 0 <= scale <= 1):
-        yield Issue("cfg_scale", f"must be a number from 0 to 1, not {_shown(scale)}")
-    if len(request.dynamic_masks) > MAX_DYNAMIC_MASKS:
-        yield Issue("dynamic_masks", f"{len(request.dynamic_masks)} masks; at most {MAX_DYNAMIC_MASKS} are allowed")
-    for i, mask in enumerate(request.dynamic_masks):
-        if mask.fault:
-            yield Issue(f"dynamic_masks[{i}]", mask.fault)
-    yield from _own_faults(request)
+        issues.append(Issue("cfg_scale", f"must be a number from 0 to 1, not {_shown(scale)}"))
+    if request.dynamic_masks:
+        issues += _mask_faults(request.dynamic_masks)
+    return issues + _own_faults(request)
 
 
-def _text_faults(name: str, value: object) -> Iterable[Issue]:
-    if value is None:
-        return
-    if not isinstance(value, str):
-        yield Issue(name, f"must be text, not {type(value).__name__}")
-    elif not encodes(value):
-        yield Issue(name, "holds half a character (a lone surrogate)")
+def _text_fault(text: object) -> str:
+    if not isinstance(text, str):
+        return f"must be text, not {type(text).__name__}"
+    return "" if encodes(text) else "holds half a character (a lone surrogate)"
 
 
-def _own_faults(request: ImageToVideo) -> Iterable[Issue]:
-    if not isinstance(request.model, str) or not request.model.strip() or not encodes(request.model):
-        yield Issue("model", "must be the service's name of a model")
-    key = request.key
+def _mask_faults(masks: Sequence[DynamicMask]) -> list[Issue]:
+    many = [Issue("dynamic_masks", f"{len(masks)} masks; at most {MAX_DYNAMIC_MASKS} are allowed")]
+    faulty = [Issue(f"dynamic_masks[{i}]", mask.fault) for i, mask in enumerate(masks) if mask.fault]
+    return faulty if len(masks) <= MAX_DYNAMIC_MASKS else many + faulty
+
+
+def _own_faults(request: ImageToVideo) -> list[Issue]:
+    issues = []
+    model, key, sample = request.model, request.key, request.sample
+    if model != MODEL and not (isinstance(model, str) and model.strip() and encodes(model)):
+        issues.append(Issue("model", "must be the service's name of a model"))
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY and encodes(key)):
-        yield Issue("key", f"must be text of 1 to {MAX_KEY} characters")
-    if request.sample is not None and not (_is_integer(request.sample) and 1 <= request.sample <= MAX_SAMPLE):
-        yield Issue("sample", f"must be a whole number from 1, not {_shown(request.sample)}")
+        issues.append(Issue("key", f"must be text of 1 to {MAX_KEY} characters"))
+    if sample is not None and not (_is_integer(sample) and 1 <= sample <= MAX_SAMPLE):
+        issues.append(Issue("sample", f"must be a whole number from 1, not {_shown(sample)}"))
     for name, value in (("carry", request.carry), ("extra", request.extra)):
-        if not isinstance(value, dict | Mapping) or not all(isinstance(key, str) for key in value):
-            yield Issue(name, "must be a mapping with text keys")
-    if request.extra and isinstance(request.extra, Mapping):
-        for name in sorted(WIRE_FIELDS & set(request.extra)):
-            yield Issue("extra", f"may not name the typed field {name}")
-        try:
-            json.dumps(dict(request.extra), ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            yield Issue("extra", f"cannot be written as JSON: {error}")
+        if value != {} and not (isinstance(value, dict | Mapping) and all(isinstance(key, str) for key in value)):
+            issues.append(Issue(name, "must be a mapping with text keys"))
+    return issues + _extra_faults(request.extra) if request.extra else issues
+
+
+def _extra_faults(extra: object) -> list[Issue]:
+    if not isinstance(extra, Mapping):
+        return []
+    issues = [Issue("extra", f"may not name the typed field {name}") for name in sorted(WIRE_FIELDS & set(extra))]
+    try:
+        json.dumps(dict(extra), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        issues.append(Issue("extra", f"cannot be written as JSON: {error}"))
+    return issues

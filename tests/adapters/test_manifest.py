@@ -19,12 +19,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kling_async.adapters.columns import FIELDS, find_meant
+from kling_async.adapters.drafts import Drafts, Repeated
 from kling_async.adapters.manifest import check_files, look_at_files, read_manifest
 from kling_async.adapters.manifest_rows import Row, parse_json
-from kling_async.adapters.repeats import Repeated, Repeats
 from kling_async.errors import ManifestError
-from kling_async.rules.identity import written_digest
+from kling_async.rules.identity import request_of, written_digest
 from kling_async.types.image import ImageKind, ImageSource
+from kling_async.types.record import Draft
 from kling_async.types.request import DynamicMask, ImageToVideo, Point
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(100)
@@ -612,14 +613,21 @@ class TestCheckFiles:
         assert check_files(Row(1, None, (ManifestError("x"),))) == ()
 
 
-class TestRepeats:
-    """One key, one content."""
+class TestDrafts:
+    """One key, one content; what is kept is what was read."""
+
+    def kept(self, rows: Iterable[Row]) -> tuple[Repeated, list[Draft]]:
+        with closing(Drafts()) as drafts:
+            for row in rows:
+                drafts.note(row)
+            found = drafts.find(shown=50)
+            return found, [draft for page in drafts.pages(drafts.count) for draft in page]
 
     def found(self, rows: Iterable[Row], shown: int = 50) -> Repeated:
-        with closing(Repeats()) as repeats:
+        with closing(Drafts()) as drafts:
             for row in rows:
-                repeats.note(row)
-            return repeats.find(shown=shown)
+                drafts.note(row)
+            return drafts.find(shown=shown)
 
     def test_other_content_under_a_key_is_an_error(self, tmp_path: Path) -> None:
         """Both lines are named; a third row that is the first again is no error."""
@@ -628,19 +636,21 @@ class TestRepeats:
 
         said = "line 5, key: 'a' stands on line 2 with other content: give each row a key of its own"
         assert [str(error) for error in found.errors] == [said]
-        assert (found.clashes, list(found.same)) == (1, [3])
+        assert (found.clashes, found.same) == (1, 1)
 
-    def test_equal_rows_are_told_by_their_numbers(self, tmp_path: Path) -> None:
-        """With a key or without; what they carry does not count."""
+    def test_equal_rows_are_kept_once(self, tmp_path: Path) -> None:
+        """The first of them, with a key or without; what they carry does not count."""
         path = table(tmp_path, "key,image,own\na,1.png,x\na,1.png,y\n,1.png,x\n,1.png,x\n,2.png,x\n")
-        found = self.found(read_manifest(path))
+        found, kept = self.kept(read_manifest(path))
 
-        assert (list(found.same), found.clashes) == ([1, 3], 0)
+        assert (found.same, found.clashes) == (2, 0)
+        assert [request_of(draft.document).carry for draft in kept] == [{"own": "x"}] * 3
 
     def test_faulty_rows_are_passed_over(self) -> None:
         """They have no request to compare, and no number."""
         faulty = Row(1, None, (ManifestError("x"),))
-        assert list(self.found([faulty, *numbered(2), faulty, *numbered(1)]).same) == [2]
+        found, kept = self.kept([faulty, *numbered(2), faulty, *numbered(1)])
+        assert (found.same, [draft.key for draft in kept]) == (1, ["1", "2"])
 
     def test_the_first_errors_are_shown_and_all_are_counted(self) -> None:
         """A manifest whose every row has one key is not told row by row."""
@@ -659,7 +669,14 @@ class TestRepeats:
         finally:
             tracemalloc.stop()
 
-        assert list(found.same) == list(range(10_000, 20_000))
+        assert found.same == 10_000
+
+    def test_a_full_disk_is_told(self) -> None:
+        """In a user's words: it is the one for temporary files, of which nobody thinks."""
+        with closing(Drafts()) as drafts, pytest.raises(ManifestError, match="TMPDIR"):
+            drafts._rows.execute("PRAGMA max_page_count = 10")
+            for row in numbered(2000):
+                drafts.note(row)
 
 
 def numbered(count: int) -> Iterator[Row]:

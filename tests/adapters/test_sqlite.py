@@ -19,11 +19,17 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kling_async.adapters.lock import FolderLock, network_file_system
+from kling_async.adapters.migrate import migrate
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import BudgetExceeded, ConfigurationError, JournalError, JournalLocked, JournalTooNew
+from kling_async.rules.identity import draft_of
 from kling_async.rules.lifecycle import advance
+from kling_async.rules.naming import distinct_stem
 from kling_async.types.record import Accepted, Record, Stage
 from tests.contracts.test_journal import brought, counted, entered, intent, planned
 
@@ -107,7 +113,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(path: Path, open_handles
         await SqliteJournal(path).open()
     assert refused.value.version == 99
     assert open_handles() == before
-    statement(path, "PRAGMA user_version = 3")
+    statement(path, "PRAGMA user_version = 4")
     assert await reopened(path) == [row]
 
 
@@ -169,6 +175,98 @@ async def test_a_journal_of_the_first_schema_is_brought_up_to_date(path: Path) -
     finally:
         await journal.aclose()
     assert {record.key: record.stage for record in await reopened(path)}["planned"] is Stage.SUBMITTING
+
+
+def made_by_the_third_schema(path: Path, *names: str) -> None:
+    """Make a journal as the third schema had it, with a PLANNED row for each place of a video."""
+    scripts = resources.files("kling_async.adapters").joinpath("migrations")
+    request = '{"image":{"kind":"url","text":"https://images.example/cat.png"},"prompt":"a cat","duration":5}'
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for script in ("0001_rows.sql", "0002_sunk.sql", "0003_untold.sql"):
+            connection.executescript(scripts.joinpath(script).read_text("utf-8"))
+        connection.execute("PRAGMA user_version = 3")
+        for name in names:
+            fold = name.removesuffix(".mp4").lower()
+            connection.execute(
+                "INSERT INTO row (key, name, name_fold, request, written, stage) VALUES (?, ?, ?, ?, 'w', 'planned')",
+                (name.rpartition("/")[2].removesuffix(".mp4"), name, fold, request),
+            )
+
+
+async def test_places_of_the_third_schema_are_still_taken(path: Path) -> None:
+    """In folders and without them; a new row whose place is one of theirs on some file system gets another."""
+    made_by_the_third_schema(path, "ab/Cat.mp4", "cd/ab.mp4", "ab/cd.mp4", "Dog.mp4")
+    journal = SqliteJournal(path)
+    await journal.open()
+    try:
+        assert (await journal.tally()).planned == 4
+        known = {"AB/cat.mp4", "cd/ab.mp4", "ab/cd.mp4", "dog.mp4"}
+        assert await journal.named([*known, "ab/dog.mp4", "cd/cat.mp4"]) == known
+        new = [evolve(planned(key), name=name) for key, name in (("cat", "ab/cat.mp4"), ("cAt", "cd/cAt.mp4"))]
+        names = [record.name for record in await journal.enrol(new) if isinstance(record, Record)]
+        assert names == [f"ab/{distinct_stem('cat')}.mp4", "cd/cAt.mp4"]
+        assert (await journal.tally()).planned == 6
+    finally:
+        await journal.aclose()
+
+
+WRITES = st.one_of(
+    st.tuples(st.just("in"), st.sampled_from(Stage), st.none() | st.integers(0, 9), st.none() | st.just("id")),
+    st.tuples(st.just("move"), st.integers(1, 9), st.sampled_from(Stage), st.none() | st.integers(0, 9)),
+    st.tuples(st.just("sink"), st.integers(1, 9), st.integers(0, 9), st.none() | st.integers(0, 9)),
+    st.tuples(st.just("horizon"), st.integers(-1, 9)),
+)
+
+
+def write(connection: sqlite3.Connection, what: str, *values: Any) -> None:
+    """Write to a journal as nobody of the program does."""
+    match what, values:
+        case "in", [stage, amount, shares]:
+            key = str(connection.execute("SELECT count(*) FROM row").fetchone()[0])
+            connection.execute(
+                "INSERT INTO row (key, name, name_fold, request, written, stage, credits, size, shares, sunk)"
+                " VALUES (?1, ?1, ?1, '{}', 'w', ?2, ?3, ?3, ?4, coalesce(?3, 0))",
+                (key, str(stage), amount, shares),
+            )
+        case "move", [seq, stage, amount]:
+            connection.execute("UPDATE row SET stage = ?, credits = ? WHERE seq = ?", (str(stage), amount, seq))
+        case "sink", [seq, amount, size]:
+            connection.execute("UPDATE row SET sunk = ?, size = ?, shares = NULL WHERE seq = ?", (amount, size, seq))
+        case "horizon", [seq]:
+            last, now = connection.execute(
+                "SELECT (SELECT coalesce(max(seq), 0) FROM row), (SELECT seq FROM horizon)"
+            ).fetchone()
+            if now <= seq <= last:
+                connection.execute("UPDATE horizon SET seq = ?", (seq,))
+                return
+            with pytest.raises(sqlite3.IntegrityError, match="horizon"):
+                connection.execute("UPDATE horizon SET seq = ?", (seq,))
+
+
+@given(st.lists(WRITES, max_size=25))
+def test_the_tally_is_right_whoever_writes(writes: list[tuple[Any, ...]]) -> None:
+    """Rows that were counted and such that were not, in any stage, moved in any way: it is what the rows add up to."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        for one in writes:
+            write(connection, *one)
+            added = connection.execute(
+                "SELECT stage, count(*), coalesce(sum(credits), 0), coalesce(sum(size), 0), count(shares), sum(sunk)"
+                " FROM row GROUP BY stage ORDER BY stage"
+            ).fetchall()
+            told = connection.execute("SELECT stage, rows, credits, bytes, shared, sunk FROM tally ORDER BY stage")
+            assert [line for line in told if any(line[1:])] == added
+
+
+async def test_rows_that_are_taken_in_are_counted_then(journal: SqliteJournal) -> None:
+    """The tally reads no row: it costs the same with a million."""
+    await journal.enrol([planned("a"), planned("b")])
+    await journal.enter([draft_of(planned("c").request)], ["c.mp4"])
+    question = "SELECT (SELECT max(seq) FROM row), (SELECT seq FROM horizon)"
+    last = await journal._reader.run(lambda connection: connection.execute(question).fetchone())
+    assert tuple(last) == (3, 3)
+    assert (await journal.tally()).planned == 3
 
 
 async def test_rows_to_try_again_are_found_by_an_index(journal: SqliteJournal) -> None:

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kling_async.adapters.sqlite import SqliteJournal
 from kling_async.errors import BudgetExceeded, InvalidRequest, JournalError, KlingError, RequestChanged
 from kling_async.ports import SOURCE, Journal
-from kling_async.rules.identity import written_digest
+from kling_async.rules.identity import draft_of, written_digest
 from kling_async.rules.lifecycle import PAID_FOR, TRANSITIONS, advance
 from kling_async.rules.naming import collision_key, distinct_stem, file_stem
 from kling_async.testing import MemoryJournal
@@ -213,6 +213,54 @@ async def test_an_empty_call_is_none(journal: Journal) -> None:
     """Nothing in, nothing out."""
     assert await journal.enrol([]) == []
     assert await journal.tally() == Tally()
+
+
+async def enter(journal: Journal, *rows: Record) -> list[int]:
+    """Take new rows in at once, as a checked manifest's come."""
+    return await journal.enter([draft_of(row.request) for row in rows], [row.name for row in rows])
+
+
+async def test_new_rows_at_once_are_what_they_would_be_one_by_one(journal: Journal) -> None:
+    """In their order, counted, with all that they ask for and carry."""
+    rows = [planned("b", carry={"n": 1}), planned("a", duration=10), planned("日本", "猫")]
+    assert await enter(journal, *rows) == []
+    assert await all_rows(journal) == rows
+    assert await journal.tally() == counted(rows)
+    assert await journal.enrol(rows) == rows
+
+
+async def test_what_is_known_is_left_and_told_by_its_place(journal: Journal) -> None:
+    """Whatever it asks for now, and whatever money stands behind it; the new ones beside it go in."""
+    known, edited = await brought(journal, "known", Stage.SUBMITTED), await brought(journal, "edited", Stage.FAILED)
+    assert await enter(journal, planned("a"), planned("known"), planned("b"), planned("edited", "a dog")) == [1, 3]
+    assert await all_rows(journal) == [known, edited, planned("a"), planned("b")]
+
+
+async def test_where_a_new_name_is_another_rows_all_are_left(journal: Journal) -> None:
+    """On some file system they would be one: who is who is found out row by row, with the same outcome as ever."""
+    rows = [planned("new"), planned("Cat"), planned("cat")]
+    assert await enter(journal, *rows) == [0, 1, 2]
+    assert await all_rows(journal) == []
+    await journal.enrol(rows)
+    assert await enter(journal, planned("other"), planned("CAT")) == [0, 1]
+    assert [record.name for record in await all_rows(journal)] == ["new.mp4", "Cat.mp4", f"{distinct_stem('cat')}.mp4"]
+
+
+async def test_new_rows_at_once_take_the_note_of_the_source_away(journal: Journal) -> None:
+    """What is known, or nothing, does not."""
+    await enter(journal, planned("a"))
+    await journal.note(SOURCE, "a manifest")
+    assert (await enter(journal), await enter(journal, planned("a"))) == ([], [0])
+    assert await journal.note(SOURCE) == "a manifest"
+    await enter(journal, planned("a"), planned("b"))
+    assert await journal.note(SOURCE) is None
+
+
+async def test_rows_are_found_by_many_keys_at_once(journal: Journal) -> None:
+    """In the order of the question; what is unknown is passed over."""
+    rows = [await brought(journal, key, stage) for key, stage in (("a", Stage.DONE), ("b", Stage.PLANNED))]
+    assert await journal.under(["b", "none", "a"]) == [rows[1], rows[0]]
+    assert await journal.under([]) == []
 
 
 # ---------------------------------------------------------------------- saving
@@ -828,6 +876,11 @@ class Histories(RuleBasedStateMachine):
     @rule(rows=st.lists(st.tuples(KEYS, PROMPTS), max_size=4))
     def enrol(self, rows: list[tuple[str, str]]) -> None:
         self._both("enrol", [planned(key, prompt) for key, prompt in rows])
+
+    @rule(rows=st.lists(st.tuples(KEYS, PROMPTS), max_size=4, unique_by=lambda row: row[0]))
+    def enter(self, rows: list[tuple[str, str]]) -> None:
+        new = [planned(key, prompt) for key, prompt in rows]
+        self._both("enter", [draft_of(row.request) for row in new], [row.name for row in new])
 
     @rule(key=KEYS, content=CONTENTS, price=AMOUNTS, ceiling=st.none() | st.integers(0, 60), again=st.booleans())
     def intend(self, key: str, content: str, price: int | None, ceiling: int | None, *, again: bool) -> None:

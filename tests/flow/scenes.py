@@ -17,8 +17,9 @@ from attrs import evolve, field, frozen
 
 from kling_async import Batch, ImageToVideo
 from kling_async.errors import DiskFull
-from kling_async.flow.remaining import Remaining
+from kling_async.flow.remaining import Enrolled, Remaining
 from kling_async.flow.retries import Retry
+from kling_async.rules.identity import draft_of
 from kling_async.simulator import Fault, FaultPlan
 from kling_async.types.record import Stage
 from tests.flow.harness import PNG, World
@@ -128,6 +129,21 @@ async def from_the_journal_alone(w: World, given: list[ImageToVideo]) -> None:
         await batch.enrolment.source()
         await batch.foresee()
         await batch.run(Remaining())
+
+
+async def beside_another_source(w: World, given: list[ImageToVideo]) -> None:
+    """Checked rows are taken in, one that is known and one that brings bytes among them, and run by their keys."""
+    pictured = evolve(given[1], key="pictured", image=PNG)
+
+    async def keys() -> AsyncIterator[list[str]]:
+        for key in ("row0", "row1", "pictured"):
+            yield [key]
+            await asyncio.sleep(1)
+
+    async with w.batch(max_in_flight=1) as batch:
+        await batch.enrol(given[:1])
+        await batch.enrolment.take_in([*map(draft_of, given), pictured])
+        await batch.run(Enrolled(keys()))
 
 
 async def one_place(w: World, given: list[ImageToVideo]) -> None:
@@ -378,6 +394,7 @@ SCENES = {
     "equal": Scene(equal, 3, alike=True),
     "held against the journal": Scene(held_against_the_journal),
     "from the journal alone": Scene(from_the_journal_alone),
+    "beside another source": Scene(beside_another_source),
     "equal and bad": Scene(equal, 3, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "bad, and the same again": Scene(one_place, 2, FaultPlan.of(Fault("job", "error_named")), alike=True, ends=FAILED),
     "left and resumed": Scene(

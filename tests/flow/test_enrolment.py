@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from kling_async.cli.run import _enrol
+from kling_async.errors import RequestChanged
 from kling_async.flow import enrolment
 from kling_async.flow.enrolment import Enrolment
-from kling_async.flow.remaining import Remaining
+from kling_async.flow.remaining import Enrolled, Remaining
+from kling_async.manifests import Manifest
+from kling_async.rules.identity import draft_of
 from kling_async.testing import MemoryJournal
-from kling_async.types.record import Record, Stage
-from kling_async.types.request import ImageToVideo
-from tests.flow.harness import IMAGE_URL, requests, world
+from kling_async.types.image import ImageKind
+from kling_async.types.record import Draft, Record, Stage
+from kling_async.types.request import MODEL, ImageToVideo
+from tests.flow.harness import IMAGE_URL, PNG, requests, world
 
 pytestmark = pytest.mark.looptime
 
@@ -136,3 +142,82 @@ async def test_a_source_is_noted_until_other_rows_come(tmp_path: Path) -> None:
         await batch.enrolment.complete("a manifest")
         await batch.enrol(requests(4))
         assert await batch.enrolment.source() is None
+
+
+async def test_checked_rows_are_taken_in_as_they_were_checked() -> None:
+    """New ones are counted by model and duration; known ones are told as the journal knows them."""
+    journal = MemoryJournal()
+    entry = enrolment_in(journal)
+    await entry.expect(5)
+    request = ImageToVideo(IMAGE_URL, key="known")
+    (known,) = await entry.enter([request])
+    rows = [ImageToVideo(IMAGE_URL, key=key, duration=5 if key < "c" else 10) for key in ("a", "b", "c", "known")]
+    taken = await entry.take_in([draft_of(row) for row in rows[:3]] + [draft_of(request)])
+    assert taken.fresh == {(MODEL, 5): 2, (MODEL, 10): 1}
+    assert taken.known == [known]
+    stored = [record for _, record in await journal.rows(after=0, limit=9)]
+    assert [record.request for record in stored] == [request, *rows[:3]]
+    assert [record.name for record in stored[1:]] == ["ca/a.mp4", "3e/b.mp4", "2e/c.mp4"]
+
+
+async def test_an_edited_row_among_new_ones_is_refused(tmp_path: Path) -> None:
+    """Where money stands behind it; the others are in the journal."""
+    async with world(tmp_path / "out") as made, made.batch() as batch:
+        await batch.run(requests(1))
+        edited = ImageToVideo(IMAGE_URL, "edited", key="row0")
+        taken = await batch.enrolment.take_in([draft_of(request) for request in (edited, requests(2)[1])])
+        assert taken.fresh.total() == 1
+        assert isinstance(taken.known[0], RequestChanged)
+        assert (await batch.tally()).planned == 1
+
+
+async def test_bytes_are_kept_beside_the_journal_first(tmp_path: Path) -> None:
+    """A row that brings them comes as it is, between others; it is bought from what was kept."""
+    async with world(tmp_path / "out") as made, made.batch() as batch:
+        rows: list[Draft | ImageToVideo] = [draft_of(requests(1)[0]), ImageToVideo(PNG, "bytes", key="bytes")]
+        assert (await batch.enrolment.take_in(rows)).fresh.total() == 2
+        assert (await batch.run(Remaining())).tally.done == 2
+        assert (await made.records())["bytes"].request.image.kind is ImageKind.STORED
+
+
+async def some(*keys: str) -> AsyncIterator[list[str]]:
+    """Give keys out, as a checked manifest does."""
+    for key in keys:
+        yield [key]
+
+
+async def test_rows_under_some_keys_are_run_and_no_others(tmp_path: Path) -> None:
+    """Those that are done are told again, those that failed are left, unless they are to be tried again."""
+    async with world(tmp_path / "out") as made:
+        long = ImageToVideo("https://images.example/cat.png", "x" * 3000, key="long")
+        async with made.batch() as batch:
+            await batch.run([requests(1)[0], long])
+            await batch.enrol(requests(5))
+            async with batch.stream(Enrolled(some("row3", "long", "row0", "unknown"))) as stream:
+                outcomes = {outcome.key: (outcome.stage, outcome.resumed) async for outcome in stream}
+            expected = {"row3": (Stage.DONE, False), "long": (Stage.FAILED, True), "row0": (Stage.DONE, True)}
+            assert outcomes == expected
+            assert (await batch.tally()).planned == 3
+            async with batch.stream(Enrolled(some("long")), retry_failed=True) as stream:
+                assert [(outcome.key, outcome.resumed) async for outcome in stream] == [("long", False)]
+
+
+async def test_a_manifest_that_is_edited_during_its_run_is_bought_as_it_was_checked(tmp_path: Path) -> None:
+    """Beside the rows of another, too: what was not checked, nor its price told, waits for the next run."""
+    path = tmp_path / "shots.jsonl"
+    path.write_text("".join(f'{{"key": "{key}", "image": "{IMAGE_URL}", "prompt": "{key}"}}\n' for key in "abc"))
+    source = Manifest(path)
+    try:
+        async with world(tmp_path / "out") as made, made.batch() as batch:
+            await batch.run(requests(1))
+            mark, _ = await source.mark(), await source.check()
+            enrolled = await _enrol(batch, source, mark=mark, resubmit=False)
+            assert (enrolled.rows, enrolled.whole) == (3, False)
+            path.write_text(path.read_text().replace('"prompt": "b"', '"prompt": "edited"') + "no JSON\n")
+            report = await batch.run(Enrolled(source.checked_keys()))
+            assert (report.tally.done, report.tally.rows) == (4, 4)
+        records = await made.records()
+    finally:
+        source.close()
+    assert [records[key].request.prompt for key in "abc"] == ["a", "b", "c"]
+    assert len(made.book.paid()) == 4

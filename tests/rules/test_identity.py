@@ -21,13 +21,15 @@ from kling_async.rules.identity import (
     client_request_id,
     content_digest,
     default_key,
-    from_document,
+    document_of,
+    draft_of,
+    request_of,
     samples_of,
-    to_document,
     written_digest,
 )
 from kling_async.types.image import ImageKind, ImageSource
 from kling_async.types.request import ImageToVideo
+from tests.rules import first
 
 QUICK = settings(deadline=None, max_examples=150)
 MASK = {"mask": "m.png", "trajectories": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}
@@ -61,6 +63,32 @@ PINNED_CONTENT = [
     "fd33c2daee3cf2022191fd0a659ecb6457b84c3830412d3d34401b7abb4c18e0",
     "c4674929c8bc1a9132f2219074cb611f8e564a5c299cee378d9b3ad0338e3791",
     "43a5c895b7e7aa768f1153888f9cd13b5ffe83485bee0776fafd52ce854dd952",
+]
+
+PINNED_DOCUMENTS = [
+    (
+        '{"image":{"kind":"url","text":"https://example.com/mona.jpg"},"model":"kling-video/v1/standard/image-to-video",'
+        '"prompt":"Mona Lisa puts on glasses with her hands.","duration":5,"key":"a/\\u00fc \\"1\\"","sample":2,'
+        '"carry":{"shot":"\\u65e5\\u672c","n":[1,null,0.5]}}'
+    ),
+    (
+        '{"image":{"kind":"path","text":"images/mona lisa.png"},"model":"kling-video/v1/standard/image-to-video",'
+        '"duration":5,"key":"a/\\u00fc \\"1\\"","sample":2,"carry":{"shot":"\\u65e5\\u672c","n":[1,null,0.5]}}'
+    ),
+    (
+        '{"image":{"kind":"stored","text":"61578ad7d8afde50f365251304f0c5e711cfb3f18d4fc2f620f1969bac827f2f"},'
+        '"model":"kling-video/v1/standard/image-to-video","prompt":"\\u65e5\\u672c \\ud83c\\udf88","duration":10,'
+        '"cfg_scale":0.5,"key":"a/\\u00fc \\"1\\"","sample":2,"carry":{"shot":"\\u65e5\\u672c","n":[1,null,0.5]}}'
+    ),
+    (
+        '{"image":{"kind":"path","text":"a.png"},"tail_image":{"kind":"url","text":"https://example.com/t.png"},'
+        '"static_mask":{"kind":"stored","text":"48bf9b4f142ab45cac6f33cf99415bca6ca8e07608a031237aa76560fec2204b"},'
+        '"dynamic_masks":[{"mask":{"kind":"path","text":"m.png"},"trajectories":[[1,2],[3,4]]},'
+        '{"mask":{"kind":"path","text":"m.png"},"trajectories":[[1,2],[3,4]]}],'
+        '"model":"kling-video/v1.6/standard/image-to-video","prompt":"x","duration":5,"negative_prompt":"blur",'
+        '"cfg_scale":0.0,"extra":{"seed":7,"camera_control":{"type":"simple","config":{"zoom":1.5}}},'
+        '"key":"a/\\u00fc \\"1\\"","sample":2,"carry":{"shot":"\\u65e5\\u672c","n":[1,null,0.5]}}'
+    ),
 ]
 
 TEXT = st.text(max_size=12)
@@ -104,6 +132,17 @@ REQUESTS = st.builds(
 def digests(request: ImageToVideo) -> dict[str, str]:
     """Stand in for the door that reads images: the digest of what is written."""
     return {name: hashlib.sha256(source.content or source.text.encode()).hexdigest() for name, source in request.images}
+
+
+def _kept(request: ImageToVideo) -> ImageToVideo:
+    """Stand in for the door that keeps bytes."""
+
+    def kept(source: ImageSource) -> ImageSource:
+        stored = ImageSource(ImageKind.STORED, hashlib.sha256(source.content).hexdigest())
+        return stored if source.kind is ImageKind.BYTES else source
+
+    mask = request.static_mask and kept(request.static_mask)
+    return evolve(request, image=kept(request.image), static_mask=mask)
 
 
 def content(request: ImageToVideo) -> str:
@@ -298,11 +337,29 @@ class TestSamples:
 class TestDocument:
     """The request as the journal keeps it."""
 
+    @pytest.mark.parametrize(("request_", "pinned"), list(zip(ROWS, PINNED_DOCUMENTS, strict=True)))
+    def test_it_never_changes(self, request_: ImageToVideo, pinned: str) -> None:
+        """A version that writes another takes every row that comes again for one whose paths were moved."""
+        named = evolve(_kept(request_), key='a/ü "1"', carry={"shot": "日本", "n": [1, None, 0.5]}, sample=2)
+        assert document_of(named) == pinned
+
+    @QUICK
+    @given(REQUESTS, st.none() | st.integers(1, 9))
+    def test_it_is_what_the_first_version_wrote(self, request_: ImageToVideo, sample: int | None) -> None:
+        """Byte for byte; so is what the digests are taken of."""
+        request_ = evolve(request_, sample=sample)
+        assert document_of(request_) == first.document(request_)
+        assert written_digest(request_) == first.written_digest(request_)
+        assert content(request_) == first.content_digest(request_, digests(request_))
+        draft = draft_of(request_)
+        assert draft.key == (request_.key if request_.key is not None else default_key(draft.written))
+        assert (draft.written, draft.document) == (written_digest(request_), document_of(request_))
+
     @QUICK
     @given(REQUESTS)
     def test_a_request_comes_back_from_its_document(self, request_: ImageToVideo) -> None:
         """Through JSON, whole, with its digests: `retry` needs no manifest."""
-        again = from_document(json.loads(json.dumps(to_document(request_))))
+        again = request_of(document_of(request_))
         assert again == request_
         assert written_digest(again) == written_digest(request_)
         assert content(again) == content(request_)
@@ -311,7 +368,7 @@ class TestDocument:
     @given(REQUESTS)
     def test_a_document_is_small(self, request_: ImageToVideo) -> None:
         """What is absent is absent; a million of them are kept."""
-        document = to_document(request_)
+        document = json.loads(document_of(request_))
         assert {name for name, value in document.items() if value is None} == set()
         assert ("tail_image" in document) == (request_.tail_image is not None)
         assert ("carry" in document) == bool(request_.carry)
@@ -331,7 +388,7 @@ class TestDocument:
             "key": "k",
             "carry": {"label": "cat"},
         }
-        found = from_document(document)
+        found = request_of(json.dumps(document))
         assert found == ImageToVideo(
             ImageSource.of("a.png", base="/rows"),
             "x",
@@ -344,22 +401,23 @@ class TestDocument:
             carry={"label": "cat"},
             extra={"seed": 1},
         )
-        assert to_document(found) == document
+        assert json.loads(document_of(found)) == document
 
     def test_what_is_carried_is_kept_as_text_where_it_is_no_json(self) -> None:
         """The caller's own objects never stop a job."""
-        document = to_document(ImageToVideo("a.png", carry={"set": {1}, "bytes": b"x", "deep": {"a": [1, None]}}))
+        request_ = ImageToVideo("a.png", carry={"set": {1}, "bytes": b"x", "deep": {"a": [1, None]}})
+        document = json.loads(document_of(request_))
         assert document["carry"] == {"set": "{1}", "bytes": "b'x'", "deep": {"a": [1, None]}}
 
     def test_bytes_are_kept_first(self) -> None:
         """A picture does not get into the database by accident."""
         with pytest.raises(TypeError, match="keep"):
-            to_document(ImageToVideo(b"picture"))
+            document_of(ImageToVideo(b"picture"))
 
     def test_a_damaged_document_is_told(self) -> None:
         """It is judged as any request."""
         with pytest.raises(InvalidRequest):
-            from_document({"image": {"kind": "url", "text": "https://x/y"}, "duration": 7})
+            request_of('{"image": {"kind": "url", "text": "https://x/y"}, "duration": 7}')
 
 
 class TestClientRequestId:

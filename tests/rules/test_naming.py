@@ -9,7 +9,16 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from kling_async.rules.naming import DIGEST_DIGITS, LONGEST_STEM, collision_key, distinct_stem, file_stem
+from kling_async.rules.naming import (
+    DIGEST_DIGITS,
+    LONGEST_STEM,
+    collision_key,
+    distinct_place,
+    distinct_stem,
+    file_stem,
+    place_fold,
+    place_of,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=260)
 AWKWARD = st.text(
@@ -192,3 +201,32 @@ def test_many_long_keys_that_begin_alike_stay_apart() -> None:
     """Links as keys, cut to the same beginning, are told apart by enough digits."""
     start = "https://example.com/" + "a" * 200
     assert len({file_stem(f"{start}/{number}") for number in range(20_000)}) == 20_000
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_text_folds_as_any_other(text: str) -> None:
+    """What is told at once is what would be found letter by letter."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).upper().casefold())
+    assert collision_key(text) == folded
+
+
+PLACES = st.builds(lambda key, folders: place_of(key, folders=folders), KEYS, st.booleans())
+
+
+@given(PLACES, PLACES)
+@example("ab/cd.mp4", "cd/ab.mp4")
+@example("ab/a.mp4", "AB/A.mp4")
+@example("ab/a.mp4", "a.mp4")
+def test_two_places_meet_where_folder_and_name_do(one: str, other: str) -> None:
+    """Nowhere else: each folder has its own names."""
+    parts = [[collision_key(part) for part in place.removesuffix(".mp4").split("/")] for place in (one, other)]
+    assert (place_fold(one) == place_fold(other)) == (parts[0] == parts[1])
+
+
+def test_places_in_folders_fold_in_the_order_of_their_keys() -> None:
+    """So that an index of them grows at its end."""
+    keys = [f"row-{number:05}" for number in range(500)]
+    folds = [place_fold(place_of(key, folders=True)) for key in keys]
+    assert folds == sorted(folds)
+    assert len({fold.partition("//")[2] for fold in folds}) > 100
+    assert place_fold(distinct_place("ab/Cat.mp4", "Cat")) == f"{distinct_stem('Cat').lower()}//ab"

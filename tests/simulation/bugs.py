@@ -165,7 +165,9 @@ def refund_twice() -> Iterator[None]:
         before = connection.execute("SELECT credits FROM row WHERE key = :key", values).fetchone()
         real(self, connection, values)
         if values["stage"] == "failed" and before is not None and before["credits"]:
-            connection.execute("UPDATE tally SET credits = credits - ? WHERE stage = 'submitted'", (before["credits"],))
+            connection.execute(
+                "UPDATE counted SET credits = credits - ? WHERE stage = 'submitted'", (before["credits"],)
+            )
 
     with patch.object(sqlite.SqliteJournal, "_save_one", save):
         yield
