@@ -29,6 +29,7 @@ from kling_async.testing import MemoryJournal
 from kling_async.types.outcome import Tally
 from kling_async.types.record import (
     Accepted,
+    Draft,
     Event,
     Failed,
     Intended,
@@ -809,10 +810,17 @@ EVENTS = st.one_of(
 )
 
 
+def drafts(rows: Sequence[tuple[str, str]]) -> tuple[list[Draft], list[str]]:
+    """Return rows as a checked manifest's come, and where their videos will lie."""
+    new = [planned(key, prompt) for key, prompt in rows]
+    return [draft_of(row.request) for row in new], [row.name for row in new]
+
+
 NOTES = ("n", SOURCE)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 WISHES = st.one_of(
     st.tuples(st.just("enrol"), st.lists(st.tuples(KEYS, PROMPTS), max_size=3)),
+    st.tuples(st.just("enter"), st.lists(st.tuples(KEYS, PROMPTS), max_size=3, unique_by=lambda row: row[0])),
     st.tuples(st.just("save"), KEYS, EVENTS),
     st.tuples(st.just("save"), KEYS, EVENTS),
     st.tuples(st.just("intend"), KEYS, CONTENTS, AMOUNTS, st.none() | st.integers(0, 60)),
@@ -879,8 +887,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(rows=st.lists(st.tuples(KEYS, PROMPTS), max_size=4, unique_by=lambda row: row[0]))
     def enter(self, rows: list[tuple[str, str]]) -> None:
-        new = [planned(key, prompt) for key, prompt in rows]
-        self._both("enter", [draft_of(row.request) for row in new], [row.name for row in new])
+        self._both("enter", *drafts(rows))
 
     @rule(key=KEYS, content=CONTENTS, price=AMOUNTS, ceiling=st.none() | st.integers(0, 60), again=st.booleans())
     def intend(self, key: str, content: str, price: int | None, ceiling: int | None, *, again: bool) -> None:
@@ -932,6 +939,8 @@ class Histories(RuleBasedStateMachine):
         match name, values:
             case "enrol", [rows]:
                 values = ([planned(key, prompt) for key, prompt in rows],)
+            case "enter", [rows]:
+                values = drafts(rows)
             case "save", [key, event]:
                 values = (advance(self._known(key) or planned(key), event),)
             case "intend", [key, content, price, ceiling]:
@@ -1090,7 +1099,7 @@ def test_any_history_leaves_both_alike_and_loses_nothing_acknowledged() -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=40,
+            max_examples=60,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -141,7 +141,7 @@ async def beside_another_source(w: World, given: list[ImageToVideo]) -> None:
             await asyncio.sleep(1)
 
     async with w.batch(max_in_flight=1) as batch:
-        await batch.enrol(given[:1])
+        await batch.enrolment.take_in([draft_of(given[0])])
         await batch.enrolment.take_in([*map(draft_of, given), pictured])
         await batch.run(Enrolled(keys()))
 

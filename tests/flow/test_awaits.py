@@ -44,7 +44,6 @@ SPARED: dict[str, str] = {
     r"async with asyncio\.timeout\(": "entering and leaving it never waits",
     r"await self\.(_crew\.)?_?background\.(ready|start)\(": "a batch has begun its background task when it comes here",
     r"poller\.py Poller\.watch: await self\._workers\.start": "as that: the workers are begun in it",
-    r"service\.py Service\._sized: await self\.images\.mime": "what it asks for is known with the state",
     r"batch\.py Batch\.__aenter__: await self\._close": "only what is left at the line above comes here",
     r"buyer\.py Buyer\._post: await self\._scribe\.move\(intended, Unsent": "only a run that is being left comes here",
     r"buyer\.py Buyer\._post: await self\._refused\(await": "what was set aside stays so: nothing is written",
