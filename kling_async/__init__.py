@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kling_async.errors import DownloadError as DownloadError
     from kling_async.errors import GenerationFailed as GenerationFailed
     from kling_async.errors import GenerationOverdue as GenerationOverdue
+    from kling_async.errors import ImageChanged as ImageChanged
     from kling_async.errors import InvalidRequest as InvalidRequest
     from kling_async.errors import Issue as Issue
     from kling_async.errors import JournalError as JournalError
@@ -88,6 +89,7 @@ _HOMES = {
     "ManifestError": "kling_async.errors",
     "NotAVideo": "kling_async.errors",
     "NotFound": "kling_async.errors",
+    "ImageChanged": "kling_async.errors",
     "NotSent": "kling_async.errors",
     "OutOfCredit": "kling_async.errors",
     "ProtocolViolation": "kling_async.errors",

@@ -8,6 +8,7 @@ again stands in one table, `kling_async.rules.retry`.
     │  └─ ManifestError             a row of the manifest is wrong: .line, .field, .file
     ├─ TransportError
     │  ├─ NotSent                   surely not received: may be sent again
+    │  │  └─ ImageChanged           since an image of it changed, or could not be read
     │  └─ AnswerLost                may have been received: a paid call becomes uncertain
     ├─ ApiError                     the service answered with an error: .status, .message
     │  ├─ InvalidRequest            the request is wrong: .issues
@@ -116,6 +117,13 @@ class TransportError(KlingError):
 
 class NotSent(TransportError):
     """The request surely did not reach the service: refused, no such host, TLS, or its body was not finished."""
+
+
+class ImageChanged(NotSent):
+    """An image changed after it was looked at, or could not be read any more, so that the request was not finished.
+
+    It says nothing of the service.
+    """
 
 
 class AnswerLost(TransportError):

@@ -370,7 +370,7 @@ class Images(Protocol):
         """Yield the image as base64, in pieces.
 
         Raises:
-            NotSent: The image is not in that state any more, or cannot be read: the body was not finished.
+            ImageChanged: The image is not in that state any more, or cannot be read: the body was not finished.
         """
         ...
 

@@ -19,7 +19,7 @@ import anyio
 from yarl import URL
 
 from kling_async._version import __version__
-from kling_async.adapters.http_body import AT_ONCE, Body, Encoder
+from kling_async.adapters.http_body import Body, Encoder
 from kling_async.adapters.resolver import PublicResolver
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.rules.envelopes import shown
@@ -64,7 +64,6 @@ class HttpTransport:
         self._authorization = {"Authorization": f"Bearer {api_key}"}
         self._url = lru_cache(_URLS_KEPT)(self._url_of)
         self._images = images
-        self._uploads = asyncio.Semaphore(AT_ONCE)
         self._connect_timeout = connect_timeout
         self._reused: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
@@ -74,18 +73,8 @@ class HttpTransport:
         self._proxies = getproxies()
 
     async def send(self, call: HttpCall) -> HttpReply:
-        """Send one call to the service, with the key, and read the whole answer.
-
-        A body with images waits for its turn before its connection is opened: for its time-out, which then begins anew.
-        """
-        body = Body(call, self._images, self._uploads)
-        await body.begin()
-        try:
-            return await self._send(call, body)
-        finally:
-            body.end()
-
-    async def _send(self, call: HttpCall, body: Body) -> HttpReply:
+        """Send one call to the service, with the key, and read the whole answer."""
+        body = Body(call, self._images)
         headers = {**dict(call.headers), **self._authorization}
         if call.body:
             headers["Content-Length"] = str(call.content_length)
@@ -231,11 +220,10 @@ class HttpDownload:
         self.headers: Mapping[str, str] = _lower(response.headers)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; what came together is not joined."""
+        """Yield the body as it comes; what came together is one piece, however small a host's chunks are."""
         try:
-            async for piece, _ in self._response.content.iter_chunks():
-                if piece:
-                    yield piece
+            async for piece in self._response.content.iter_any():
+                yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise AnswerLost(f"the download broke off: {_words(error)}") from error
 

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Final
 
 from kling_async.adapters.disk import describe
-from kling_async.errors import NotSent
+from kling_async.errors import ImageChanged
 from kling_async.types.image import ImageState
 
 PIECE: Final = 84 * 1024
@@ -49,7 +49,7 @@ class ImageReader:
         The first one only where the file is what it was when it was looked at, the last one only where it still is.
 
         Raises:
-            NotSent: The file changed, or cannot be read.
+            ImageChanged: The file changed, or cannot be read.
         """
         with self._lock, self._told():
             if self.closed:
@@ -78,21 +78,26 @@ class ImageReader:
         file.close()
 
     def _check(self, file: FileIO, when: str) -> None:
-        if state_of(os.fstat(file.fileno())) != self._state:
+        status = os.fstat(file.fileno())
+        if state_of(status) != self._state and not self._is_without_name(status):
             raise self._changed(when)
+
+    def _is_without_name(self, status: os.stat_result) -> bool:
+        """Tell whether the file only lost its name, to another one or for good: nobody writes into it any more."""
+        return status.st_nlink == 0 and (status.st_size, status.st_mtime_ns) == (self._state.size, self._state.modified)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError) as error:
-            raise NotSent(
+            raise ImageChanged(
                 f"{self._name} cannot be read ({describe(error)}): the request was not finished; mend that and "
                 "send it again"
             ) from error
 
-    def _changed(self, when: str) -> NotSent:
-        return NotSent(
+    def _changed(self, when: str) -> ImageChanged:
+        return ImageChanged(
             f"{self._name} changed {when} it was sent (it had {self._state.size:,} bytes): the request was not "
             "finished; leave the file alone and send it again"
         )
@@ -100,7 +105,7 @@ class ImageReader:
 
 def state_of(status: os.stat_result) -> ImageState:
     """Return what a file is, as far as the system tells without its content."""
-    return ImageState(status.st_size, status.st_mtime_ns, status.st_ino)
+    return ImageState(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_exactly(file: FileIO | BytesIO, count: int) -> bytes:

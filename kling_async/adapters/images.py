@@ -22,7 +22,7 @@ from attrs import evolve
 from kling_async.adapters.disk import describe, is_out_of_files, make_folder, open_regular, write_whole
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly, state_of
 from kling_async.adapters.threads import Threads
-from kling_async.errors import InvalidRequest, Issue, JournalError, NotSent
+from kling_async.errors import ImageChanged, InvalidRequest, Issue, JournalError
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
 from kling_async.types.image import ImageKind, ImageSource, ImageState
 
@@ -116,13 +116,13 @@ class LocalImages:
         """Yield the image as base64, in pieces; the first and the last one only when the file is found in its state.
 
         Raises:
-            NotSent: The image changed meanwhile, or cannot be read: the body was not finished.
+            ImageChanged: The image changed meanwhile, or cannot be read: the body was not finished.
             InvalidRequest: It is a URL.
         """
         if source.kind is ImageKind.BYTES:
             content = memoryview(source.content)
             if len(content) != state.size:
-                raise NotSent(f"the image has {len(content):,} bytes, not {state.size:,}: nothing was sent")
+                raise ImageChanged(f"the image has {len(content):,} bytes, not {state.size:,}: nothing was sent")
             for at in range(0, len(content), PIECE):
                 yield await self._threads.ask(partial(base64.b64encode, content[at : at + PIECE]))
             return

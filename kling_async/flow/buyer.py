@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 
 from kling_async.errors import (
     BudgetExceeded,
+    ImageChanged,
     InvalidRequest,
     JournalError,
     KlingError,
@@ -140,7 +141,7 @@ class Buyer:
         try:
             generation = await crew.service.submit(prepared, client_request_id=intent.client_request_id)
         except KlingError as error:
-            event = await self._judge(error)
+            event = await self._judge(record, error)
             if isinstance(event, Unsent) and record.set_aside:
                 self.tries.came_to_nothing(record.key)
             elif isinstance(event, Refused) and record.set_aside:
@@ -198,9 +199,12 @@ class Buyer:
                 raise
             return await self._scribe.move(record, Lost(), Unfound(trouble_of(error)))
 
-    async def _judge(self, error: KlingError) -> Event:
-        """Return the event that a failed POST is, and let all submits know."""
+    async def _judge(self, record: Record, error: KlingError) -> Event:
+        """Return the event that a failed POST is, and let all submits know, unless it is its image's own trouble."""
         gate = self._crew.gate
+        if isinstance(error, ImageChanged):
+            logger.info("%s: %s", record.key, error)
+            return Refused(trouble_of(error)) if self.tries.is_in_vain(record.key) else Unsent()
         verdict = decide(Operation.SUBMIT, error)
         if verdict is Verdict.RAISE:
             raise error

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from kling_async.errors import KlingError, ServiceUnavailable
+from kling_async.errors import ImageChanged, KlingError, ServiceUnavailable
 from kling_async.flow.background import Background
 from kling_async.flow.flight import Slot
 from kling_async.flow.gate import Gate
@@ -83,7 +83,8 @@ class Posts:
         try:
             generation = await self._service.submit(prepared, client_request_id=name)
         except KlingError as error:
-            if decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
+            of_service = not isinstance(error, ImageChanged)
+            if of_service and decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
                 self._gate.troubled(error)
             raise
         else:

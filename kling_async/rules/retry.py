@@ -22,6 +22,7 @@ from kling_async.errors import (
     DownloadError,
     GenerationFailed,
     GenerationOverdue,
+    ImageChanged,
     InvalidRequest,
     JournalError,
     KlingError,
@@ -90,6 +91,7 @@ _AGAIN, _RAISE, _REFUSED = Verdict.AGAIN, Verdict.RAISE, Verdict.REFUSED
 TABLE: Final[Mapping[type[KlingError], Mapping[Operation, Rule]]] = {
     #                         SUBMIT               DOWNLOAD
     NotSent: _row(_AGAIN, _AGAIN),
+    ImageChanged: _row(_AGAIN, _AGAIN),
     AnswerLost: _row(Verdict.UNCERTAIN, _AGAIN),
     InvalidRequest: _row(_REFUSED, _AGAIN),
     AuthenticationFailed: _row(Verdict.CREDENTIALS, _AGAIN),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kling_async import errors
-from kling_async.errors import AnswerLost, KlingError, ServerTrouble
+from kling_async.errors import AnswerLost, ImageChanged, KlingError, ServerTrouble
 from kling_async.rules.envelopes import is_too_many_jobs
 from kling_async.types.record import Record, Trouble
+
+_OF_NO_ROW: Final = frozenset({ServerTrouble.__name__, ImageChanged.__name__})
 
 
 def trouble_of(error: KlingError) -> Trouble:
@@ -17,10 +21,11 @@ def trouble_of(error: KlingError) -> Trouble:
 def is_of_the_row(record: Record) -> bool:
     """Tell whether a row failed for what it asks for, so that another one of equal content would fail alike.
 
-    What looks like the service's own trouble, or the account's limit, says nothing of the row.
+    What looks like the service's own trouble, or the account's limit, says nothing of the row; nor does an image that
+    changed say anything of the picture that it was.
     """
     trouble = record.trouble
-    return trouble is not None and trouble.kind != ServerTrouble.__name__ and not is_too_many_jobs(trouble.message)
+    return trouble is not None and trouble.kind not in _OF_NO_ROW and not is_too_many_jobs(trouble.message)
 
 
 def error_of_record(record: Record) -> KlingError | None:

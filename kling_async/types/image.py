@@ -122,8 +122,9 @@ class ImageState:
     """Bytes."""
     modified: int = 0
     """When its file was modified last, in Unix nanoseconds; 0 of bytes, which never are."""
-    inode: int = 0
-    """The number of its file, which one that took its name has not; 0 of bytes."""
+    changed: int = 0
+    """When anything of its file was changed last, its name and its times among it, in Unix nanoseconds: what nobody can
+    set; 0 of bytes."""
 
 
 ImageLike: TypeAlias = str | bytes | _PathLike | ImageSource

@@ -19,7 +19,6 @@ import pytest
 from attrs import evolve
 
 from kling_async.adapters.http import MAX_REPLY, HttpTransport
-from kling_async.adapters.http_body import AT_ONCE
 from kling_async.adapters.image_reader import state_of
 from kling_async.adapters.images import LocalImages
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation, TransportError
@@ -332,63 +331,6 @@ async def test_a_body_with_images_is_what_was_announced(tmp_path: Path) -> None:
         "duration": 5,
         "a": [1, None],
     }
-
-
-async def test_a_few_bodies_with_images_are_sent_at_once() -> None:
-    """The others wait without a connection, and their time-out begins anew when their turn comes."""
-    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
-    began = now()
-    async with hosting(deaf) as host, connected(host.url) as transport:
-        first = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(AT_ONCE)]
-        others = [transport.send(post(b"<", image, b">", timeout=6.0)) for _ in range(3)]
-        sending = asyncio.gather(*first, *others, return_exceptions=True)
-        await asyncio.sleep(4.0)
-        assert host.connections == AT_ONCE
-        assert all(isinstance(error, NotSent) for error in await sending)
-        assert host.connections == AT_ONCE + 3
-    assert now() - began == pytest.approx(11.0, abs=0.5)
-
-
-async def test_a_turn_that_does_not_come_is_not_sent() -> None:
-    """A call never leaves long after it was written down: a lost one would be looked for at the wrong time."""
-    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
-    async with hosting(deaf) as host, connected(host.url) as transport:
-        first = [transport.send(post(b"<", image, b">", timeout=9.0)) for _ in range(AT_ONCE)]
-        sending = asyncio.gather(*first, return_exceptions=True)
-        await asyncio.sleep(1.0)
-        began = now()
-        with pytest.raises(NotSent, match="none was out within 5 s"):
-            await transport.send(post(b"<", image, b">", timeout=5.0))
-        assert now() - began == pytest.approx(5.0, abs=0.5)
-        assert host.connections == AT_ONCE
-        await sending
-
-
-async def test_what_is_out_keeps_nobody_waiting() -> None:
-    """Neither bodies whose answers are late, nor those without images take a place from others."""
-    image = EncodedImage(ImageSource.of(PICTURE), ImageState(len(PICTURE)))
-    async with hosting(silence) as host, connected(host.url) as transport:
-        calls = [transport.send(post(b"<", image, b">", timeout=5.0)) for _ in range(3 * AT_ONCE)]
-        calls += [transport.send(post(timeout=5.0)) for _ in range(AT_ONCE)]
-        began = now()
-        errors = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(error, AnswerLost) for error in errors)
-        assert now() - began == pytest.approx(5.0, abs=0.5)
-        assert host.connections == 4 * AT_ONCE
-
-
-async def test_a_body_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
-    """As often as it happens, also where the caller leaves."""
-    gone = EncodedImage(ImageSource.of(tmp_path / "gone.png"), ImageState(1000))
-    image = EncodedImage(ImageSource.of(PICTURE * 8), ImageState(len(PICTURE) * 8))
-    async with hosting(deaf) as host, connected(host.url) as transport:
-        for _ in range(2 * AT_ONCE):
-            with pytest.raises(NotSent):
-                await transport.send(post(b"<", gone, b">"))
-            with anyio.move_on_after(0.1):
-                await transport.send(post(b"<", image, b">"))
-        with pytest.raises(NotSent, match="before the request was out"):
-            await transport.send(post(b"<", image, b">", timeout=5.0))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 196_607, 196_608, 196_609])

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from kling_async import ImageToVideo, InvalidRequest, KlingClient, Stage
 from kling_async.rules.identity import content_digest
 from kling_async.types.record import Record
 from tests.flow.harness import PNG, World, outcomes_of, world
-from tests.flow.hinges import Door, Hinge, hinged_batch, hinged_client
+from tests.flow.hinges import Door, Hinge, hinged_batch, hinged_client, name_of
 
 pytestmark = pytest.mark.looptime
 
@@ -116,6 +117,43 @@ async def test_a_row_is_refused_for_the_picture_that_it_has_by_now(tmp_path: Pat
         assert outcomes["a"].stage is Stage.FAILED
         assert "256 x 256" in str(outcomes["a"].error)
         assert w.book.bought() == []
+
+
+class Restless(Hinge):
+    """Writes another picture into a file right before each POST."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(0, "before")
+        self._path = path
+        self._pictures = 0
+
+    @asynccontextmanager
+    async def around(self, name: str, *values: Any) -> AsyncIterator[None]:
+        if name_of(name, values) == "submit":
+            self._pictures += 1
+            content = PNG + f"picture {self._pictures:6}".encode()
+            await asyncio.get_running_loop().run_in_executor(None, self._path.write_bytes, content)
+        yield
+
+
+async def test_a_picture_that_never_rests_is_its_rows_own_trouble(tmp_path: Path) -> None:
+    """After twenty tries the row fails, for free; no submit has waited for it, and no twin of it fails with it."""
+    async with world(tmp_path / "out") as w:
+        request = await written(tmp_path / "a.png", FIRST)
+        batch = w.batch()
+        hinged_batch(batch, Restless(tmp_path / "a.png"))
+        began = asyncio.get_running_loop().time()
+        async with batch:
+            outcomes = await outcomes_of(batch, [request])
+        assert asyncio.get_running_loop().time() - began < 1.0
+        assert outcomes["a"].stage is Stage.FAILED
+        assert "a.png changed before it was sent" in str(outcomes["a"].error)
+        assert w.book.bought() == []
+        assert (await only_row(w)).attempt == 20
+        others = [await written(tmp_path / "b.png", SECOND), await written(tmp_path / "a.png", FIRST)]
+        async with w.batch() as batch:
+            report = await batch.run(others, retry_failed=True)
+        assert report.tally.done == 2
 
 
 def meddled(w: World, place: Path, content: bytes, **flags: Any) -> KlingClient:
