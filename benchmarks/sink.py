@@ -22,18 +22,21 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         buffer = memoryview(bytearray(_CHUNK))
         while request := self.rfile.readline():
-            left = 0
+            left, name_of_request = 0, b""
             while (line := self.rfile.readline()) not in {b"\r\n", b""}:
                 name, _, value = line.partition(b":")
                 if name.lower() == b"content-length":
                     left = int(value)
+                elif name.lower() == b"x-client-request-id":
+                    name_of_request = value.strip()
             while left:
                 got = self.rfile.readinto(buffer[: min(left, _CHUNK)])
                 if not got:
                     return
                 left -= got
             body = _ANSWER % id(request)
-            self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            head = b"content-length: %d\r\nx-client-request-id: %b" % (len(body), name_of_request)
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (head, body))
 
 
 class _Server(socketserver.ThreadingTCPServer):

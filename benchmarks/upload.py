@@ -4,7 +4,8 @@
 
 The receiver is a process on this machine that looks at nothing. In turn, each in a process of its own:
 
-- *ours*: a request is prepared (its image is digested and looked at) and submitted, its body streamed;
+- *ours*, `KlingClient.submit`: a request is prepared (its image is digested and looked at) and submitted, its body
+  streamed, a few at once;
 - *naive*: the file is read, encoded whole, put into a JSON document and posted by aiohttp;
 - *base64*: the files are read and encoded piece by piece, and nothing is sent. No contender, but the floor.
 
@@ -59,27 +60,16 @@ def picture(number: int, size: int) -> bytes:
 
 
 async def ours(base: str, files: list[Path]) -> Cost:
-    """Prepare and submit, as a batch does: the way of the bytes, without the admission that paces POSTs."""
-    from kling_async import ImageToVideo  # noqa: PLC0415  # each process loads its own contender alone
-    from kling_async.adapters.http import HttpTransport  # noqa: PLC0415
-    from kling_async.adapters.images import LocalImages  # noqa: PLC0415
-    from kling_async.flow.service import Service  # noqa: PLC0415
-    from kling_async.types.settings import ServiceSettings  # noqa: PLC0415
+    """Ours, as a program uses it: 32 calls of `client.submit` at once, of which it lets few into the air."""
+    from kling_async import ImageToVideo, open_client  # noqa: PLC0415  # each process loads its own contender alone
 
-    images = LocalImages()
-    transport = HttpTransport(base, "sk-benchmark", images, connect_timeout=10.0)
-    service = Service(transport, images, ServiceSettings())
-    try:
+    async with open_client(base_url=base, api_key="sk-benchmark", max_in_flight=AT_ONCE) as client:
 
         async def send(path: Path) -> None:
-            prepared = await service.prepare(ImageToVideo(path, "a cat"))
-            await service.submit(prepared, client_request_id=f"benchmark.{path.stem}")
+            await client.submit(ImageToVideo(path, "a cat"))
 
         await send(files[0])
         return await measured(partial(_all, send, files[1:]))
-    finally:
-        await transport.aclose()
-        await images.aclose()
 
 
 async def naive(base: str, files: list[Path]) -> Cost:
