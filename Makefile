@@ -8,6 +8,9 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
+# Where it is set, every process that a test starts compiles the whole package anew, and every worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 

@@ -364,7 +364,7 @@ def at_once(*works: Callable[[], T]) -> list[T]:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would set the program up."""
     foreign = ("KLING_ASYNC_", "AIMLAPI_", "AIML_", "COV_CORE_", "COVERAGE_")
-    unwanted = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "PYTHONUNBUFFERED"}
+    unwanted = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
     return {
         name: value
         for name, value in os.environ.items()
