@@ -11,10 +11,14 @@ from typing import Any, cast
 import pytest
 
 from kling_async.simulator import FaultPlan
+from tests.cli.forks import Forks
 from tests.cli.harness import LoopThread, World, clean_environment, open_service, png
 
 AT_ONCE = 4
 """Tests of a module that are played at the same time."""
+
+FROM_NOTHING = {"test_help", "test_open_files", "test_secrets", "test_streams", "test_tutorial"}
+"""Modules that start the program from nothing each time: what it loads, reads and is given then is their subject."""
 
 OpenWorld = Callable[..., World]
 
@@ -22,10 +26,11 @@ OpenWorld = Callable[..., World]
 class Stage:
     """Where one test is played: the folders and services that it opens, and their end."""
 
-    def __init__(self, loop: LoopThread, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, loop: LoopThread, folder: Path, environment: dict[str, str], forks: Forks | None) -> None:
         self._loop = loop
         self._folder = folder
         self._environment = environment
+        self._forks = forks
         self._worlds: list[World] = []
 
     def open_world(self, plan: FaultPlan | None = None, **settings: Any) -> World:
@@ -33,7 +38,7 @@ class Stage:
         folder = self._folder / f"world{len(self._worlds)}"
         folder.mkdir()
         (folder / "cat.png").write_bytes(png())
-        world = World(self._loop, folder, open_service(self._loop, plan, settings), self._environment)
+        world = World(self._loop, folder, open_service(self._loop, plan, settings), self._environment, self._forks)
         self._worlds.append(world)
         return world
 
@@ -60,17 +65,26 @@ def loop_thread() -> Iterator[LoopThread]:
     thread.close()
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The program, loaded once."""
+    forks = Forks(clean_environment())
+    yield forks
+    forks.close()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def begun(
-    request: pytest.FixtureRequest, loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, loop_thread: LoopThread, forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
     """Begin the tests of a module, some at a time; each is asked for its result in its turn."""
     environment = clean_environment()
+    loaded = None if request.module.__name__.rpartition(".")[2] in FROM_NOTHING else forks
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
     with ThreadPoolExecutor(AT_ONCE) as threads:
         yield {
             test.nodeid: threads.submit(
-                Stage(loop_thread, tmp_path_factory.mktemp("stage"), environment).play, test.obj
+                Stage(loop_thread, tmp_path_factory.mktemp("stage"), environment, loaded).play, test.obj
             )
             for test in tests
             if test.module is request.module
