@@ -39,7 +39,7 @@ SEEDS ?= 10000
 torture: ## Kill the program again and again, fill its disk, simulate 10,000 jobs: an hour (ROUNDS=9, SEED=7, SEEDS=500)
 	@scripts/setup.sh dev
 	TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest $(ARGS) tests/torture \
-		tests/simulation/test_outage.py
+		tests/simulation/test_outage.py tests/flow/test_batch.py
 	$(BIN)/python -m tests.simulation 0 $(SEEDS)
 
 check: lint format types floors tree ## Judge the code without running it (-k: go on after a failure)
