@@ -15,7 +15,7 @@ from tests.cli.forks import Forks
 from tests.cli.harness import LoopThread, World, clean_environment, open_service, png
 from tests.folders import scratch
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Tests of a module that are played at the same time."""
 
 FROM_NOTHING = {"test_help", "test_open_files", "test_secrets", "test_streams", "test_tutorial"}
