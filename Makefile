@@ -8,6 +8,9 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
+# Where it is set, every process that a test starts compiles the whole package anew, and every worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
@@ -36,7 +39,7 @@ SEEDS ?= 10000
 torture: ## Kill the program again and again, fill its disk, simulate 10,000 jobs: an hour (ROUNDS=9, SEED=7, SEEDS=500)
 	@scripts/setup.sh dev
 	TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest $(ARGS) tests/torture \
-		tests/simulation/test_outage.py
+		tests/simulation/test_outage.py tests/flow/test_batch.py
 	$(BIN)/python -m tests.simulation 0 $(SEEDS)
 
 check: lint format types floors tree ## Judge the code without running it (-k: go on after a failure)

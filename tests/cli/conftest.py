@@ -11,10 +11,15 @@ from typing import Any, cast
 import pytest
 
 from kling_async.simulator import FaultPlan
+from tests.cli.forks import Forks
 from tests.cli.harness import LoopThread, World, clean_environment, open_service, png
+from tests.folders import scratch
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Tests of a module that are played at the same time."""
+
+FROM_NOTHING = {"test_help", "test_open_files", "test_secrets", "test_streams", "test_tutorial"}
+"""Modules that start the program from nothing each time: what it loads, reads and is given then is their subject."""
 
 OpenWorld = Callable[..., World]
 
@@ -22,18 +27,19 @@ OpenWorld = Callable[..., World]
 class Stage:
     """Where one test is played: the folders and services that it opens, and their end."""
 
-    def __init__(self, loop: LoopThread, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, loop: LoopThread, folder: Path, environment: dict[str, str], forks: Forks | None) -> None:
         self._loop = loop
         self._folder = folder
         self._environment = environment
+        self._forks = forks
         self._worlds: list[World] = []
 
     def open_world(self, plan: FaultPlan | None = None, **settings: Any) -> World:
         """Open a folder and a service of its own, with a plan of troubles and settings of choice."""
-        folder = self._folder / f"world{len(self._worlds)}"
-        folder.mkdir()
-        (folder / "cat.png").write_bytes(png())
-        world = World(self._loop, folder, open_service(self._loop, plan, settings), self._environment)
+        place = self._folder / f"world{len(self._worlds)}"
+        place.mkdir(parents=True)
+        (place / "cat.png").write_bytes(png())
+        world = World(self._loop, place, open_service(self._loop, plan, settings), self._environment, self._forks)
         self._worlds.append(world)
         return world
 
@@ -60,21 +66,24 @@ def loop_thread() -> Iterator[LoopThread]:
     thread.close()
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The program, loaded once."""
+    forks = Forks(clean_environment())
+    yield forks
+    forks.close()
+
+
 @pytest.fixture(scope="module", autouse=True)
-def begun(
-    request: pytest.FixtureRequest, loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[None]]]:
+def begun(request: pytest.FixtureRequest, loop_thread: LoopThread, forks: Forks) -> Iterator[dict[str, Future[None]]]:
     """Begin the tests of a module, some at a time; each is asked for its result in its turn."""
     environment = clean_environment()
+    loaded = None if request.module.__name__.rpartition(".")[2] in FROM_NOTHING else forks
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        yield {
-            test.nodeid: threads.submit(
-                Stage(loop_thread, tmp_path_factory.mktemp("stage"), environment).play, test.obj
-            )
-            for test in tests
-            if test.module is request.module
-        }
+    mine = [test for test in tests if test.module is request.module]
+    with scratch("kling-cli-") as place, ThreadPoolExecutor(AT_ONCE) as threads:
+        stages = [Stage(loop_thread, place / f"stage{number}", environment, loaded) for number in range(len(mine))]
+        yield {test.nodeid: threads.submit(stage.play, test.obj) for test, stage in zip(mine, stages, strict=True)}
         threads.shutdown(cancel_futures=True)
 
 

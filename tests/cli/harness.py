@@ -30,6 +30,7 @@ from typing import IO, Any, TypeVar
 from attrs import field, frozen
 
 from kling_async.simulator import FaultPlan, Purchase, Simulator, SimulatorSettings
+from tests.cli.forks import Fork, Forks
 
 T = TypeVar("T")
 
@@ -135,10 +136,14 @@ class Ended:
 class Process:
     """The program while it runs; what it says is read all the time."""
 
-    def __init__(self, command: list[str], **options: Any) -> None:
+    def __init__(self, command: list[str], *, forks: Forks | None = None, **options: Any) -> None:
         self.began = time.monotonic()
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        self.popen = subprocess.Popen(command, text=True, encoding="utf-8", start_new_session=True, **given)
+        self.popen: subprocess.Popen[str] | Fork
+        if forks is None:
+            self.popen = subprocess.Popen(command, text=True, encoding="utf-8", start_new_session=True, **given)
+        else:
+            self.popen = forks.start(command, **given)
         self._said: dict[str, list[str]] = {"out": [], "err": []}
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, self._said[name]))
@@ -236,6 +241,8 @@ class World:
     folder: Path
     service: Simulator
     base: Mapping[str, str]
+    forks: Forks | None = None
+    """Where the program is loaded already; None: each start is one from nothing."""
     processes: list[Process] = field(factory=list)
 
     # ------------------------------------------------------------ the program
@@ -247,11 +254,29 @@ class World:
 
     def start(self, *arguments: str, env: Mapping[str, str | None] | None = None, **options: Any) -> Process:
         """Start the program in the folder; names of `env` that are None are taken out."""
-        return self.begin([sys.executable, "-m", "kling_async", *arguments], env=env or {}, **options)
+        return self._begin([sys.executable, "-m", "kling_async"], arguments, env or {}, own_terminal=False, **options)
 
     def begin(self, command: list[str], *, env: Mapping[str, str | None], **options: Any) -> Process:
         """Start any command as the program is started."""
         process = Process(command, **{"cwd": self.folder, "env": self.environment(**env), **options})
+        self.processes.append(process)
+        return process
+
+    def _begin(
+        self,
+        program: list[str],
+        arguments: tuple[str, ...],
+        env: Mapping[str, str | None],
+        *,
+        own_terminal: bool,
+        **options: Any,
+    ) -> Process:
+        """Start the program as a fork of one that is loaded, where that can be done, and from nothing elsewhere."""
+        environment = self.environment(**env)
+        if self.forks is None or not self.forks.can(environment):
+            return self.begin([*program, *arguments], env=env, **options)
+        given = {"cwd": self.folder, "env": environment, "own_terminal": own_terminal, **options}
+        process = Process(list(arguments), forks=self.forks, **given)
         self.processes.append(process)
         return process
 
@@ -262,8 +287,8 @@ class World:
     def on_terminal(self, *arguments: str, question: str = "", keys: str = "", **environment: str | None) -> Ended:
         """Run the program with stdin and stderr on a terminal, and type `keys` where it asks the question."""
         terminal = Terminal()
-        command = [sys.executable, "-c", OWN_THE_TERMINAL, *arguments]
-        process = self.begin(command, env=environment, stdin=terminal.slave, stderr=terminal.slave)
+        program, streams = [sys.executable, "-c", OWN_THE_TERMINAL], {"stdin": terminal.slave, "stderr": terminal.slave}
+        process = self._begin(program, arguments, environment, own_terminal=True, **streams)
         terminal.open()
         if question:
             terminal.answer(question, keys)
@@ -364,7 +389,7 @@ def at_once(*works: Callable[[], T]) -> list[T]:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would set the program up."""
     foreign = ("KLING_ASYNC_", "AIMLAPI_", "AIML_", "COV_CORE_", "COVERAGE_")
-    unwanted = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "PYTHONUNBUFFERED"}
+    unwanted = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
     return {
         name: value
         for name, value in os.environ.items()

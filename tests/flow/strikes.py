@@ -86,6 +86,8 @@ class Account:
     """The awaits of each file, by its path."""
     struck: set[str] = field(factory=set, init=False)
     """The names of those at which a coroutine stood when it was cancelled."""
+    _names: dict[tuple[types.CodeType, int], str | None] = field(factory=dict, init=False)
+    """The name of each await that was seen, by its code and instruction."""
 
     @places.default
     def _read(self) -> dict[str, tuple[Place, ...]]:
@@ -101,10 +103,16 @@ class Account:
         return {name for frame in _frames(coroutine) if (name := self._name(frame)) is not None}
 
     def _name(self, frame: types.FrameType) -> str | None:
-        places = self.places.get(frame.f_code.co_filename)
+        seen = frame.f_code, frame.f_lasti
+        if seen not in self._names:
+            self._names[seen] = self._found(*seen)
+        return self._names[seen]
+
+    def _found(self, code: types.CodeType, instruction: int) -> str | None:
+        places = self.places.get(code.co_filename)
         if places is None:
             return None
-        line, last_line, column, last_column = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+        line, last_line, column, last_column = list(code.co_positions())[instruction // 2]
         span = line or 0, column or 0, last_line or 0, last_column or 0
         around = [place for place in places if place.holds(span)]
         if not around:  # a comprehension, whose own frame stands at its await

@@ -22,12 +22,16 @@ from kling_async import (
 )
 from kling_async.simulator import Fault, FaultPlan
 from tests.flow.harness import IMAGE_URL, outcomes_of, read, requests, world
+from tests.torture.scale import THOROUGH
 
 pytestmark = pytest.mark.looptime
 
+ROWS = 1_000 if THOROUGH else 300
+"""Each trouble of a plan meets some of 300, too."""
 
-async def test_a_thousand_rows_with_troubles_all_end(tmp_path: Path) -> None:
-    """1,000 rows, 100 at once, errors mixed in: each ends DONE or FAILED with its reason, and none is bought twice."""
+
+async def test_many_rows_with_troubles_all_end(tmp_path: Path) -> None:
+    """100 at once, errors mixed in: each ends DONE or FAILED with its reason, and none is bought twice."""
     plan = FaultPlan.of(
         seed=3,
         submit={"429_seconds": 0.02, "502_after": 0.01, "dropped_after": 0.01, "503": 0.01, "refused": 0.01},
@@ -36,14 +40,14 @@ async def test_a_thousand_rows_with_troubles_all_end(tmp_path: Path) -> None:
         download={"cut": 0.03, "500": 0.02, "html": 0.01, "expired": 0.01, "truncated": 0.01},
     )
     async with world(tmp_path, plan, log_listing="mixed") as w, w.batch(poll_interval_min=20.0) as batch:
-        outcomes = await outcomes_of(batch, requests(1000))
+        outcomes = await outcomes_of(batch, requests(ROWS))
         stages = Counter(outcome.stage for outcome in outcomes.values())
-        assert len(outcomes) == 1000
+        assert len(outcomes) == ROWS
         # What the log never lists is set aside: it may have been bought, and is not bought again.
         aside = [outcome for outcome in outcomes.values() if outcome.stage is Stage.UNCERTAIN]
         assert all(isinstance(outcome.error, AnswerLost) for outcome in aside)
-        assert stages[Stage.DONE] + stages[Stage.FAILED] + len(aside) == 1000
-        assert stages[Stage.DONE] > 900
+        assert stages[Stage.DONE] + stages[Stage.FAILED] + len(aside) == ROWS
+        assert stages[Stage.DONE] > 0.9 * ROWS
         assert all(outcome.error for outcome in outcomes.values() if outcome.stage is Stage.FAILED)
         lost = {purchase.request_id for purchase in w.book.paid()} - {
             record.client_request_id for record in (await w.records()).values()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -24,6 +23,7 @@ from kling_async import ImageToVideo, open_batch
 from kling_async.errors import KlingError
 from kling_async.types.outcome import BatchReport
 from kling_async.types.record import Record
+from tests.folders import scratch
 from tests.simulation.audit import Broken, Left, audit_budget, audit_end, audit_life, audit_word
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.remote import BASE_URL, KEY, LifeClock, Remote, RemoteTransport
@@ -73,18 +73,14 @@ def run_seed(scenario: Scenario, *, trace: list[str] | None = None) -> Run:
         skew=scenario.skew,
         rise=scenario.rise,
     )
-    shm = Path("/dev/shm")  # noqa: S108 - memory, where there is some: an fsync costs nothing there
     loops: list[SimulatedLoop] = []
-    with (
-        _silence(),
-        tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None, prefix="kling-simulation-") as place,
-    ):
+    with _silence(), scratch("kling-simulation-") as place:
         try:
-            _live_on(run, remote, Path(place), loops)
+            _live_on(run, remote, place, loops)
         finally:
             for loop in loops:
                 loop.bury()
-            _close_files(place)
+            _close_files(str(place))
     run.bought = len(remote.desk.book.bought())
     return run
 

@@ -25,10 +25,10 @@ CAUGHT_BY: Final = {
     "asking the log for one hour only": 8,
     "404 as failed": 8,
     "a window that ignores UNCERTAIN": 2,
-    "retry of a paid row": 24,
+    "retry of a paid row": 21,
     "a truncated file given its name": 7,
-    "buying on when the price has risen": 17,
-    "a plain retry gives up": 24,
+    "buying on when the price has risen": 26,
+    "a plain retry gives up": 42,
     "buy-again never asks first": 131,
     "sunk money is forgotten": 21,
 }

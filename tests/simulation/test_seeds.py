@@ -23,8 +23,11 @@ from tests.simulation.scenario import scenario
 
 pytestmark = pytest.mark.no_cover
 
-SEEDS: Final = 200
-REPLAYED: Final = 10
+SEEDS: Final = 100
+"""`make torture` plays 10,000. Those that found a fault are in `FOUND`, wherever they lie."""
+SURVEYED: Final = 200
+"""Scenarios that are looked at without being played."""
+REPLAYED: Final = 4
 
 FOUND: Final = {
     40: "rows failed by the service's trouble",
@@ -97,5 +100,5 @@ def test_by_hand_without_a_seed_it_says_what_it_wants(capsys: pytest.CaptureFixt
 
 def test_the_price_rises_in_some_seeds() -> None:
     """Under a budget, and while rows are bought."""
-    rising = [seed for seed in range(SEEDS) if scenario(seed).rise is not None and "budget" in scenario(seed).flags]
-    assert len(rising) >= SEEDS // 10
+    rising = [seed for seed in range(SURVEYED) if scenario(seed).rise is not None and "budget" in scenario(seed).flags]
+    assert len(rising) >= SURVEYED // 10
