@@ -27,7 +27,7 @@ SEEDS: Final = 100
 """`make torture` plays 10,000. Those that found a fault are in `FOUND`, wherever they lie."""
 SURVEYED: Final = 200
 """Scenarios that are looked at without being played."""
-REPLAYED: Final = 4
+REPLAYED: Final = 10
 
 FOUND: Final = {
     40: "rows failed by the service's trouble",
