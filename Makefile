@@ -63,7 +63,7 @@ tree: tools
 tools:
 	@scripts/setup.sh dev
 
-HOST := nginx-light curl # what benchmarks/download.py is held against
+HOST := nginx-light curl openssl # what benchmarks/download.py is held against
 
 bench: ## Run every benchmark, quickly (ARGS="polls" runs those whose names contain it)
 	@scripts/setup.sh dev

@@ -191,8 +191,8 @@ class Manifest:
 
     def _check(self) -> ManifestCheck:
         self._forget()
-        result, drafts, read = ManifestCheck(), Drafts(), 0
-        self._drafts = drafts
+        result, read = ManifestCheck(), 0
+        self._drafts = drafts = Drafts()
         rows = read_manifest(self.path, base=self._base, title=self.title)
         with ThreadPoolExecutor(_LOOKS, thread_name_prefix="kling-look") as threads:
             while chunk := list(islice(rows, _LOOKED_AT)):
@@ -207,11 +207,12 @@ class Manifest:
                     read += 1
                     if read == self._first:
                         self._wanted = drafts.count
-        if self._first is None or read < self._first:
-            self._wanted = drafts.count
+        self._wanted = self._wanted or drafts.count
         found = drafts.find(shown=SHOWN_ERRORS)
-        result.rows = drafts.count - found.same
         result.note_repeated(found)
+        result.rows = drafts.count - found.same
+        if result.error_count:
+            self._forget()  # what is not all right is not taken in at all
         return result
 
     def _faults(self, row: Row, looked_at: Mapping[ImageSource, str]) -> tuple[ManifestError, ...]:
@@ -246,7 +247,7 @@ class Manifest:
 
     def _checked(self) -> Drafts:
         if self._drafts is None:
-            raise ManifestError(f"{self.title} was not checked")
+            raise ManifestError(f"{self.title} was not checked, or has errors")
         return self._drafts
 
     def _pages(self) -> Iterator[list[Draft | ImageToVideo]]:
@@ -284,7 +285,7 @@ class Manifest:
     def _forget(self) -> None:
         if self._drafts is not None:
             self._drafts.close()
-            self._drafts = None
+            self._drafts, self._wanted = None, 0
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kling_async.types.record import Draft, Record
 
 SOURCE: Final = "source"
-"""The journal's note of the one source whose rows, all of them, it holds and nothing else; `enrol` takes it away."""
+"""The journal's note of the one source whose rows, all of them, it holds and nothing else; rows that are taken in take
+it away."""
 
 
 class Clock(Protocol):

@@ -17,6 +17,6 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
 fi
 printf 'packages: installing%s\n' "$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
 # shellcheck disable=SC2086  # a list of plain names
-apt-get install -qq -y --no-install-recommends $missing >/dev/null
+{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing >/dev/null; } ||
+    printf 'packages: could not be installed:%s\n' "$missing" >&2

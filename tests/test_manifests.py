@@ -244,6 +244,24 @@ async def test_few_rows_with_their_bytes_are_in_memory_at_once(tmp_path: Path) -
     assert [key for page in pages for key in page] == [str(number) for number in range(150)]
 
 
+async def test_nothing_is_given_out_of_a_manifest_with_errors(tmp_path: Path) -> None:
+    """Not even the rows that are all right; nor anything once a check broke off."""
+    path = written(tmp_path, {"key": "a"}, {"key": "b", "duration": 7})
+    source = Manifest(path)
+    try:
+        assert (await source.check()).error_count == 1
+        with pytest.raises(ManifestError, match="has errors"):
+            await anext(source.drafts())
+        written(tmp_path, {"key": "a"})
+        assert (await source.check()).error_count == 0
+        path.unlink()
+        with pytest.raises(ManifestError, match="cannot be read"):
+            await source.check()
+        assert [page async for page in source.drafts()] == []
+    finally:
+        source.close()
+
+
 async def test_nothing_is_given_out_that_was_not_checked(tmp_path: Path) -> None:
     """Nor what was let go again."""
     source = Manifest(written(tmp_path, {"key": "a"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import logging
 import os
@@ -86,6 +87,24 @@ async def test_an_image_that_cannot_be_opened_is_waited_for(
     assert 10 <= asyncio.get_running_loop().time() - began < 13
     assert len(warnings(caplog)) == 1
     assert "Too many open files" in caplog.text
+    await images.aclose()
+
+
+async def test_an_image_that_cannot_be_opened_is_sent_when_it_can(
+    tmp_path: Path, limit: Limit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was looked at before is sent whole, later: it has not changed, and its row is not failed for it."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    images, source = LocalImages(), ImageSource.of(path)
+    state = await images.state(source)
+    with none_left(limit) as free:
+        asyncio.get_running_loop().call_later(10.5, free)
+        began = asyncio.get_running_loop().time()
+        sent = b"".join([piece async for piece in images.encoded(source, state)])
+    assert base64.b64decode(sent) == PNG
+    assert 10 <= asyncio.get_running_loop().time() - began < 13
+    assert len(warnings(caplog)) == 1
     await images.aclose()
 
 

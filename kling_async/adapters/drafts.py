@@ -57,15 +57,16 @@ class Repeated:
 
 
 class Drafts:
-    """Keeps rows in their order, and tells which of them stand twice. Used on one thread, and closed there."""
+    """Keeps rows in their order, and tells which of them stand twice. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self.count = 0
         """Rows so far: the number of the next one."""
         self._waiting: list[tuple[object, ...]] = []
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for statement in (*_PRAGMAS, _TABLE, "BEGIN"):
-            self._rows.execute(statement)
+        with _told():
+            for statement in (*_PRAGMAS, _TABLE, "BEGIN"):
+                self._rows.execute(statement)
 
     def note(self, row: Row) -> None:
         """Keep a row, if it has a request."""
@@ -89,16 +90,21 @@ class Drafts:
         """
         self._write()
         with _told():
-            self._rows.execute(_TWICE)
-            if not self._one("SELECT count(*) FROM twice"):
-                return Repeated()
-            self._rows.execute(_REPEATED)
-            same = self._rows.execute(_DROP).rowcount
-            clashes = self._one("SELECT count(*) FROM repeated WHERE NOT same")
-            found = self._rows.execute(
-                "SELECT key, line, file, of_first FROM repeated WHERE NOT same ORDER BY number LIMIT ?", (shown,)
-            )
-            return Repeated(same, clashes, tuple(_clash(*values) for values in found))
+            found = self._find(shown)
+            self._rows.execute("COMMIT")  # from here on nothing is written that a full disk could refuse
+        return found
+
+    def _find(self, shown: int) -> Repeated:
+        self._rows.execute(_TWICE)
+        if not self._one("SELECT count(*) FROM twice"):
+            return Repeated()
+        self._rows.execute(_REPEATED)
+        same = self._rows.execute(_DROP).rowcount
+        clashes = self._one("SELECT count(*) FROM repeated WHERE NOT same")
+        found = self._rows.execute(
+            "SELECT key, line, file, of_first FROM repeated WHERE NOT same ORDER BY number LIMIT ?", (shown,)
+        )
+        return Repeated(same, clashes, tuple(_clash(*values) for values in found))
 
     def _one(self, question: str) -> int:
         return int(self._rows.execute(question).fetchone()[0])
@@ -109,8 +115,13 @@ class Drafts:
         Args:
             until: The number of the first one that is not wanted.
         """
-        found = self._rows.execute(_KEPT, (until,))
-        while page := found.fetchmany(_GIVEN):
+        with _told():
+            found = self._rows.execute(_KEPT, (until,))
+        while True:
+            with _told():
+                page = found.fetchmany(_GIVEN)
+            if not page:
+                return
             yield [*map(Draft._make, page)]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from io import BytesIO, FileIO
 from threading import Lock
 from typing import Final
 
-from kling_async.adapters.disk import describe
+from kling_async.adapters.disk import describe, is_out_of_files
 from kling_async.errors import ImageChanged
 from kling_async.types.image import ImageState
 
@@ -50,6 +50,7 @@ class ImageReader:
 
         Raises:
             ImageChanged: The file changed, or cannot be read.
+            OSError: Too many files are open for it; it may be asked again.
         """
         with self._lock, self._told():
             if self.closed:
@@ -83,7 +84,7 @@ class ImageReader:
             raise self._changed(when)
 
     def _is_without_name(self, status: os.stat_result) -> bool:
-        """Tell whether the file only lost its name, to another one or for good: nobody writes into it any more."""
+        """Tell whether the file only lost its name, to another one or for good: who opens it anew writes elsewhere."""
         return status.st_nlink == 0 and (status.st_size, status.st_mtime_ns) == (self._state.size, self._state.modified)
 
     @contextmanager
@@ -91,6 +92,8 @@ class ImageReader:
         try:
             yield
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_out_of_files(error):
+                raise
             raise ImageChanged(
                 f"{self._name} cannot be read ({describe(error)}): the request was not finished; mend that and "
                 "send it again"

@@ -130,7 +130,7 @@ class LocalImages:
         reader = ImageReader(places[0], lambda: open_regular(_existing(places)), state)
         try:
             while not reader.closed:
-                yield await self._threads.ask(reader.next_piece)
+                yield await self._threads.read(reader.next_piece)
         finally:
             if not reader.closed:
                 await self._threads.finish(reader.close)

@@ -22,6 +22,7 @@ if sys.platform == "linux":
 SECTOR: Final = 4096
 """Bytes. What goes past the cache begins and ends where a sector does, in memory and on the disk."""
 
+_CANNOT: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 _BUFFER: Final = 1536 * 1024
 """Bytes of a buffer: a block of a download and the piece that filled it up go out in one call."""
 
@@ -101,7 +102,7 @@ class SectorFile:
             try:
                 view = view[os.write(self.handle, view) :]
             except OSError as error:
-                if error.errno != errno.EINVAL or not self._direct:
+                if error.errno not in _CANNOT or not self._direct:
                     raise
                 self._direct = _leave_cache(self.handle, leave=False)  # larger sectors than ours, or a part of one
 

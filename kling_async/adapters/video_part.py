@@ -44,7 +44,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """The digest of these, in hex."""
+        """The digest of these, in hex, while it is open."""
         return self._opened().digest.hexdigest()
 
     def open(self) -> None:

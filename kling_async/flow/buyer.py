@@ -14,7 +14,6 @@ from attrs import evolve, frozen
 
 from kling_async.errors import (
     BudgetExceeded,
-    ImageChanged,
     InvalidRequest,
     JournalError,
     KlingError,
@@ -202,10 +201,10 @@ class Buyer:
     async def _judge(self, record: Record, error: KlingError) -> Event:
         """Return the event that a failed POST is, and let all submits know, unless it is its image's own trouble."""
         gate = self._crew.gate
-        if isinstance(error, ImageChanged):
-            logger.info("%s: %s", record.key, error)
-            return Refused(trouble_of(error)) if self.tries.is_in_vain(record.key) else Unsent()
         verdict = decide(Operation.SUBMIT, error)
+        if verdict is Verdict.ANEW:
+            logger.info("%s: %s", record.key, error)
+            return Refused(trouble_of(error)) if self.tries.is_restless(record.key) else Unsent()
         if verdict is Verdict.RAISE:
             raise error
         if verdict is Verdict.REFUSED:

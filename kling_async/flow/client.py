@@ -21,6 +21,7 @@ from kling_async.errors import (
     ConfigurationError,
     DownloadError,
     GenerationFailed,
+    ImageChanged,
     KlingError,
     ServiceUnavailable,
 )
@@ -29,7 +30,7 @@ from kling_async.flow.downloader import Downloader, Parcel
 from kling_async.flow.gate import Gate
 from kling_async.flow.places import Place
 from kling_async.flow.poller import Poller
-from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, Posts, refused_too_often, warn_cancelled
+from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, MOST_LOOKS, Posts, refused_too_often, warn_cancelled
 from kling_async.flow.reconciler import Finding, Reconciler
 from kling_async.flow.service import Prepared, Service
 from kling_async.logs import get_logger
@@ -108,13 +109,21 @@ class KlingClient:
 
         Raises:
             InvalidRequest: The request is wrong; nothing was bought.
+            ImageChanged: An image of it changes again and again; nothing was bought.
             AuthenticationFailed: The key is missing or refused.
             OutOfCredit: The account has no money left.
             AnswerLost: It may have been bought; `find(error.client_request_id)` tells later.
             ServiceUnavailable: No usable answer for too long; nothing was bought.
         """
+        looks = 0
         for _ in range(MOST_ATTEMPTS):  # each looks at the images anew: they may be others by now
-            generation = await self._attempt(await self._service.prepare(request))
+            try:
+                generation = await self._attempt(await self._service.prepare(request))
+            except ImageChanged:
+                looks += 1
+                if looks == MOST_LOOKS:
+                    raise
+                continue
             if generation is not None:
                 return generation
         raise refused_too_often()

@@ -59,9 +59,9 @@ class Taken:
     """What became of some checked rows."""
 
     fresh: Counter[tuple[str, int]]
-    """Rows that are new to the journal, by model and duration."""
+    """Rows that are new to the journal and were taken in together, by model and duration."""
     known: list[Record | KlingError]
-    """The others, as the journal knows them; or why they are refused."""
+    """The others, looked at one by one, as the journal knows them by now; or why they are refused."""
 
 
 class Enrolment:

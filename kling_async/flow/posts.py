@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from kling_async.errors import ImageChanged, KlingError, ServiceUnavailable
+from kling_async.errors import KlingError, ServiceUnavailable
 from kling_async.flow.background import Background
 from kling_async.flow.flight import Slot
 from kling_async.flow.gate import Gate
@@ -32,6 +32,10 @@ LOOK_UP: Final = 900.0
 
 MOST_ATTEMPTS: Final = 200
 """POSTs of one request, each proven to have made no job, after which the caller is told."""
+
+
+MOST_LOOKS: Final = 20
+"""Tries of one request that came to nothing since an image of it had changed, after which the caller is told."""
 
 
 class Posts:
@@ -83,8 +87,7 @@ class Posts:
         try:
             generation = await self._service.submit(prepared, client_request_id=name)
         except KlingError as error:
-            of_service = not isinstance(error, ImageChanged)
-            if of_service and decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
+            if decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.UNCERTAIN}:
                 self._gate.troubled(error)
             raise
         else:

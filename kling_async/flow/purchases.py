@@ -12,10 +12,10 @@ from functools import partial
 
 from attrs import evolve
 
-from kling_async.errors import AnswerLost, InvalidRequest, JournalError, KlingError
+from kling_async.errors import AnswerLost, ImageChanged, InvalidRequest, JournalError, KlingError
 from kling_async.flow.flight import Slot
 from kling_async.flow.ledger import Ledger
-from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, Posts, refused_too_often, warn_cancelled
+from kling_async.flow.posts import LOOK_UP, MOST_ATTEMPTS, MOST_LOOKS, Posts, refused_too_often, warn_cancelled
 from kling_async.flow.reconciler import Finding, Reconciler
 from kling_async.flow.service import Prepared, Service
 from kling_async.logs import get_logger
@@ -73,10 +73,17 @@ class Purchases:
         """
         planned = await self._ledger.plan(request)
         async with self._ledger.turn(planned.key):
-            # As it came, and not as the journal keeps it: its bytes need not be read again.
-            record = evolve(await self._ledger.exact(planned), request=request)
+            record, looks = None, 0
             for _ in range(MOST_ATTEMPTS):
-                found = await self._step(record)
+                # As it came, and not as the journal keeps it: its bytes need not be read again.
+                record = record or evolve(await self._ledger.exact(planned), request=request)
+                try:
+                    found = await self._step(record)
+                except ImageChanged:
+                    record, looks = None, looks + 1
+                    if looks == MOST_LOOKS:
+                        raise
+                    continue
                 if isinstance(found, Generation):
                     return found
                 record = found
@@ -145,7 +152,7 @@ class Purchases:
                 return planned
             case Verdict.REFUSED:
                 await self._scribe.move(record, Refused(trouble_of(error)))
-            case Verdict.STOP | Verdict.CREDENTIALS:
+            case Verdict.STOP | Verdict.CREDENTIALS | Verdict.ANEW:
                 await self._scribe.move(record, Unsent())
         raise error
 

@@ -13,11 +13,16 @@ _MOST_IN_VAIN: Final = 20
 which it is taken for the row's own."""
 
 
+_MOST_LOOKS: Final = 20
+"""Tries of one row that did not leave since an image of it had changed, after which that is the row's own trouble."""
+
+
 class Tries:
     """The tries of the rows in flight, by their keys."""
 
     def __init__(self) -> None:
         self._in_vain: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
         self._once_more = set[str]()
 
     def is_in_vain(self, key: str) -> bool:
@@ -27,6 +32,11 @@ class Tries:
         """
         self._in_vain[key] += 1
         return self._in_vain[key] >= _MOST_IN_VAIN
+
+    def is_restless(self, key: str) -> bool:
+        """Count a POST that did not leave since an image had changed; tell whether it is no use to look at it anew."""
+        self._changes[key] += 1
+        return self._changes[key] >= _MOST_LOOKS
 
     def in_vain(self, key: str) -> int:
         """Return how many of a row's POSTs were taken and came to nothing."""
@@ -45,4 +55,5 @@ class Tries:
     def forget(self, key: str) -> None:
         """Forget a row that has ended."""
         self._in_vain.pop(key, None)
+        self._changes.pop(key, None)
         self._once_more.discard(key)

@@ -55,6 +55,8 @@ class Verdict(enum.StrEnum):
 
     AGAIN = "again"
     """It did no harm: try again after a pause."""
+    ANEW = "anew"
+    """It says nothing of the service: look at the request anew, a bounded number of times."""
     REFUSED = "refused"
     """It will not work however often it is tried."""
     UNCERTAIN = "uncertain"
@@ -91,7 +93,7 @@ _AGAIN, _RAISE, _REFUSED = Verdict.AGAIN, Verdict.RAISE, Verdict.REFUSED
 TABLE: Final[Mapping[type[KlingError], Mapping[Operation, Rule]]] = {
     #                         SUBMIT               DOWNLOAD
     NotSent: _row(_AGAIN, _AGAIN),
-    ImageChanged: _row(_AGAIN, _AGAIN),
+    ImageChanged: _row(Verdict.ANEW, _RAISE),
     AnswerLost: _row(Verdict.UNCERTAIN, _AGAIN),
     InvalidRequest: _row(_REFUSED, _AGAIN),
     AuthenticationFailed: _row(Verdict.CREDENTIALS, _AGAIN),

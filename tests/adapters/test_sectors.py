@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +64,18 @@ def test_it_begins_again(tmp_path: Path) -> None:
         assert holds(file, path, b"")
         file.append([NOISE[7000:7100]])
         assert holds(file, path, NOISE[7000:7100])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no way past the cache")
+def test_it_goes_past_the_cache(tmp_path: Path) -> None:
+    """Where the disk can: it is asked to, and never gives up on whole sectors."""
+    with growing(tmp_path) as (file, path):
+        if not file._direct:
+            pytest.skip("the disk of the tests' folders cannot")
+        file.append([NOISE])
+        assert file._direct, "it gave up on the way"
+        assert fcntl.fcntl(file.handle, fcntl.F_GETFL) & os.O_DIRECT
+        assert holds(file, path, NOISE)
 
 
 def test_what_cannot_go_past_the_cache_goes_through_it(tmp_path: Path) -> None:

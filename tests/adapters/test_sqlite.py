@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ async def test_a_journal_of_the_first_schema_is_brought_up_to_date(path: Path) -
 
 
 def made_by_the_third_schema(path: Path, *names: str) -> None:
-    """Make a journal as the third schema had it, with a PLANNED row for each place of a video."""
+    """Make a journal as the third schema had it, with a row for each place of a video, in whatever stages."""
     scripts = resources.files("kling_async.adapters").joinpath("migrations")
     request = '{"image":{"kind":"url","text":"https://images.example/cat.png"},"prompt":"a cat","duration":5}'
     path.parent.mkdir(parents=True)
@@ -186,12 +187,26 @@ def made_by_the_third_schema(path: Path, *names: str) -> None:
         for script in ("0001_rows.sql", "0002_sunk.sql", "0003_untold.sql"):
             connection.executescript(scripts.joinpath(script).read_text("utf-8"))
         connection.execute("PRAGMA user_version = 3")
-        for name in names:
+        for name, (stage, money) in zip(names, cycle(_OLD_MONEY), strict=False):
             fold = name.removesuffix(".mp4").lower()
             connection.execute(
-                "INSERT INTO row (key, name, name_fold, request, written, stage) VALUES (?, ?, ?, ?, 'w', 'planned')",
-                (name.rpartition("/")[2].removesuffix(".mp4"), name, fold, request),
+                "INSERT INTO row (key, name, name_fold, request, written, stage, credits, size, sunk)"
+                " VALUES (?, ?, ?, ?, 'w', ?, ?, ?, ?)",
+                (
+                    name.rpartition("/")[2].removesuffix(".mp4"),
+                    name,
+                    fold,
+                    request,
+                    stage,
+                    money,
+                    7 * money,
+                    money // 2,
+                ),
             )
+
+
+_OLD_MONEY = (("planned", 0), ("submitted", 40), ("done", 20), ("failed", 0))
+"""Where rows of an older schema stand, and the credits behind them."""
 
 
 async def test_places_of_the_third_schema_are_still_taken(path: Path) -> None:
@@ -200,13 +215,15 @@ async def test_places_of_the_third_schema_are_still_taken(path: Path) -> None:
     journal = SqliteJournal(path)
     await journal.open()
     try:
-        assert (await journal.tally()).planned == 4
+        tally = await journal.tally()
+        assert (tally.planned, tally.submitted, tally.done, tally.failed) == (1, 1, 1, 1)
+        assert (tally.spent, tally.held, tally.bytes) == (20, 40 + 20 + 10, 7 * 20)
         known = {"AB/cat.mp4", "cd/ab.mp4", "ab/cd.mp4", "dog.mp4"}
         assert await journal.named([*known, "ab/dog.mp4", "cd/cat.mp4"]) == known
         new = [evolve(planned(key), name=name) for key, name in (("cat", "ab/cat.mp4"), ("cAt", "cd/cAt.mp4"))]
         names = [record.name for record in await journal.enrol(new) if isinstance(record, Record)]
         assert names == [f"ab/{distinct_stem('cat')}.mp4", "cd/cAt.mp4"]
-        assert (await journal.tally()).planned == 6
+        assert (await journal.tally()).planned == 3
     finally:
         await journal.aclose()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kling_async import ImageToVideo, InvalidRequest, KlingClient, Stage
+from kling_async import ImageChanged, ImageToVideo, InvalidRequest, KlingClient, Stage
 from kling_async.rules.identity import content_digest
 from kling_async.types.record import Record
 from tests.flow.harness import PNG, World, outcomes_of, world
@@ -188,6 +188,26 @@ async def test_a_client_without_a_journal_looks_again(tmp_path: Path, content: b
             await client.submit(request)
         assert digests(w) == [sha256(content)]
         assert [name.rpartition(".")[2] for name in w.book.request_ids] == ["1"]
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_a_client_tells_of_a_picture_that_never_rests(tmp_path: Path, *, journaled: bool) -> None:
+    """After twenty looks its caller hears which image it is, at once and not as the service's trouble."""
+    place = tmp_path / "a.png"
+    flags = {"journal": tmp_path / ".kling/journal.db"} if journaled else {}
+    async with world(tmp_path) as w:
+        request = await written(place, FIRST)
+        client = w.client(**flags)
+        hinged_client(client, Restless(place))
+        began = asyncio.get_running_loop().time()
+        async with client:
+            with pytest.raises(ImageChanged, match=r"a\.png changed before it was sent"):
+                await client.submit(request)
+        assert asyncio.get_running_loop().time() - began < 1.0
+        assert w.book.bought() == []
+        if journaled:
+            row = await only_row(w)
+            assert (row.stage, row.attempt) == (Stage.PLANNED, 20)
 
 
 async def test_a_client_refuses_a_picture_that_became_wrong(tmp_path: Path) -> None:

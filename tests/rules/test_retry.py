@@ -18,6 +18,7 @@ from kling_async.errors import (
     BudgetExceeded,
     DiskFull,
     DownloadError,
+    ImageChanged,
     InvalidRequest,
     KlingError,
     LinkExpired,
@@ -91,7 +92,7 @@ def test_a_post_is_repeated_only_where_no_job_was_made(kind: type[KlingError]) -
     """Not sent at all; a 429; trouble that says so itself. Nothing else, whatever it carries."""
     for error in variants(kind):
         proven = isinstance(error, NotSent | RateLimited) or (isinstance(error, ServerTrouble) and error.refused)
-        assert (decide(Operation.SUBMIT, error) is Verdict.AGAIN) == proven
+        assert (decide(Operation.SUBMIT, error) in {Verdict.AGAIN, Verdict.ANEW}) == proven
 
 
 def test_an_error_nobody_foresaw_is_not_repeated() -> None:
@@ -169,6 +170,7 @@ def test_what_follows_from_the_answer_to_a_post(reply: HttpReply, verdict: Verdi
     ("error", "verdict"),
     [
         (NotSent("refused, no such host, TLS"), Verdict.AGAIN),
+        (ImageChanged("replaced before its first byte"), Verdict.ANEW),
         (AnswerLost("a read timeout, a lost connection"), Verdict.UNCERTAIN),
         (ProtocolViolation("an answer larger than we read"), Verdict.UNCERTAIN),
         (InvalidRequest("found before it was sent"), Verdict.REFUSED),
