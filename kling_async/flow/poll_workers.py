@@ -54,11 +54,13 @@ class PollWorkers:
 
     def arm(self) -> None:
         """Set the one timer to when the next poll is due, if anybody is free to make it."""
+        due = self._agenda().next_due() if self._idle else None
         if self._timer is not None:
+            if self._timer.when() == due:
+                return
             self._timer.cancel()
             self._timer = None
-        due = self._agenda().next_due()
-        if due is not None and self._idle:
+        if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due, self._wake)
 
     async def _work(self) -> None:
