@@ -18,6 +18,9 @@ logger = get_logger(__name__)
 
 _POSITION: Final = "metadata_position"
 _PAGE: Final = 256
+_GATHERED: Final = 0.5
+"""Seconds for which rows that become DONE are gathered: to read, to write and to note them costs as much for one as for
+many."""
 
 
 class Secretary:
@@ -48,9 +51,10 @@ class Secretary:
         await self._write_failures()
 
     async def keep(self) -> None:
-        """Add lines as rows become DONE, until cancelled."""
+        """Add lines as rows become DONE, soon after that and some at a time, until cancelled."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(_GATHERED)
             self._wake.clear()
             try:
                 await self._catch_up()
