@@ -157,6 +157,26 @@ async def test_samples_take_no_memory(tmp_path: Path) -> None:
     assert count == 20_000
 
 
+async def test_rows_that_carry_much_are_not_gathered(tmp_path: Path) -> None:
+    """Rows of a megabyte each are kept and given out a few at a time."""
+    note, path, sizes = "n" * 1_000_000, tmp_path / "shots.jsonl", list[int]()
+    path.write_text(
+        "".join(f'{{"key": "k{i}", "image": "https://images.example/{i}.png", "note": "{note}"}}\n' for i in range(150))
+    )
+    source = Manifest(path)
+    tracemalloc.start()
+    try:
+        assert (await source.check()).rows == 150
+        peak = tracemalloc.get_traced_memory()[1]
+        async for page in source.drafts():
+            sizes.append(len(page))
+    finally:
+        tracemalloc.stop()
+        source.close()
+    assert (sum(sizes), max(sizes)) == (150, 2)
+    assert peak < 150_000_000, "64 rows are read at once, and no more than two wait to be written"
+
+
 async def test_all_images_are_looked_at_before_any_row_is_given_out(tmp_path: Path) -> None:
     """A thousand rows of as many files: each that is no image is told with its line, in the order of the lines."""
     for number in range(1000):

@@ -23,6 +23,8 @@ _PAGE: Final = 500
 """Rows that are written in one go."""
 _GIVEN: Final = 1000
 """Rows that are given out in one go, and that a journal takes in in one transaction."""
+_LARGE: Final = 2_000_000
+"""Characters of requests that make a page, however few rows they are."""
 _PRAGMAS: Final = (
     "PRAGMA page_size = 16384",  # written once and read once, from the beginning to the end
     "PRAGMA cache_size = -1024",  # KiB of memory that it may take, the sorting too; the rest lies in temporary files
@@ -63,6 +65,7 @@ class Drafts:
         self.count = 0
         """Rows so far: the number of the next one."""
         self._waiting: list[tuple[object, ...]] = []
+        self._size = 0
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         with _told():
             for statement in (*_PRAGMAS, _TABLE, "BEGIN"):
@@ -72,15 +75,18 @@ class Drafts:
         """Keep a row, if it has a request."""
         if row.request is None:
             return
-        self._waiting.append((self.count, row.line, row.file, *draft_of(row.request)))
+        draft = draft_of(row.request)
+        self._waiting.append((self.count, row.line, row.file, *draft))
+        self._size += len(draft.document)
         self.count += 1
-        if len(self._waiting) >= _PAGE:
+        if len(self._waiting) >= _PAGE or self._size >= _LARGE:
             self._write()
 
     def _write(self) -> None:
         with _told():
             self._rows.executemany("INSERT INTO draft VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
         self._waiting.clear()
+        self._size = 0
 
     def find(self, *, shown: int) -> Repeated:
         """Tell what stands twice; of rows that are one, the first is kept. No more rows can be noted then.
@@ -115,14 +121,16 @@ class Drafts:
         Args:
             until: The number of the first one that is not wanted.
         """
+        page, size = list[Draft](), 0
         with _told():
-            found = self._rows.execute(_KEPT, (until,))
-        while True:
-            with _told():
-                page = found.fetchmany(_GIVEN)
-            if not page:
-                return
-            yield [*map(Draft._make, page)]
+            for values in self._rows.execute(_KEPT, (until,)):
+                page.append(Draft._make(values))
+                size += len(page[-1].document)
+                if len(page) == _GIVEN or size >= _LARGE:
+                    yield page
+                    page, size = [], 0
+        if page:
+            yield page
 
     def close(self) -> None:
         """Let the file go."""
