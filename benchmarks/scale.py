@@ -153,7 +153,7 @@ def batch_in(folder: Path, service: ReadyService) -> Batch:
 
 async def enrol(folder: Path, rows: int) -> Figures:
     """Check the manifest and take it into the journal, as `run` does."""
-    from kling_async.cli.run import _enrol  # noqa: PLC0415 - all that `run` does, and no likeness of it
+    from kling_async.cli.run import enrol as take_in  # noqa: PLC0415 - all that `run` does, and no likeness of it
     from kling_async.manifests import Manifest  # noqa: PLC0415
 
     source = Manifest(folder / "shots.csv")
@@ -165,7 +165,7 @@ async def enrol(folder: Path, rows: int) -> Figures:
     async with batch_in(folder, ReadyService()) as batch:
         opened = time.process_time()
         await batch.enrolment.expect(check.rows)
-        enrolled = await _enrol(batch, source, mark=mark, resubmit=False)
+        enrolled = await take_in(batch, source, mark=mark, resubmit=False)
         ended = time.process_time()
     assert (enrolled.rows, enrolled.whole) == (rows, True), enrolled
     source.close()

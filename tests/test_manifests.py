@@ -13,7 +13,7 @@ import pytest
 
 from kling_async import open_batch
 from kling_async.adapters.results import FolderResults
-from kling_async.cli.run import _enrol
+from kling_async.cli.run import enrol
 from kling_async.errors import ManifestError
 from kling_async.manifests import Manifest, ManifestCheck
 from kling_async.rules.identity import content_digest, default_key, request_of, written_digest
@@ -202,10 +202,10 @@ async def test_what_is_changed_while_it_is_read_is_not_run(tmp_path: Path, when:
             written(tmp_path, {"key": "a"}, {"key": "c"})
         async with open_batch(tmp_path / "out", api_key="a-key") as batch:
             if when == "not at all":
-                assert (await _enrol(batch, source, mark=mark, resubmit=False)).whole
+                assert (await enrol(batch, source, mark=mark, resubmit=False)).whole
             else:
                 with pytest.raises(ManifestError, match="changed while it was read"):
-                    await _enrol(batch, source, mark=mark, resubmit=False)
+                    await enrol(batch, source, mark=mark, resubmit=False)
             assert await batch.enrolment.source() == (mark if when == "not at all" else None)
     finally:
         source.close()

@@ -104,7 +104,7 @@ async def _spend(  # what a run knows by then
     from kling_async.flow.remaining import Enrolled, Remaining
 
     resubmit = job.settings.uncertain.on_uncertain == "resubmit"
-    enrolled = await (_known(batch) if known else _enrol(batch, source, mark=mark, resubmit=resubmit))
+    enrolled = await (_known(batch) if known else enrol(batch, source, mark=mark, resubmit=resubmit))
     if enrolled.refused:
         return _show_refused(enrolled.refused, as_json=job.as_json)
     # Rows of an earlier manifest that cost nothing and stand in this one no more are nobody's business here.
@@ -148,7 +148,7 @@ async def _known(batch: Batch) -> _Enrolled:
     return _Enrolled(await batch.foresee(), tally.rows, tally.planned, tally.failed, whole=True)
 
 
-async def _enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: bool) -> _Enrolled:
+async def enrol(batch: Batch, source: Manifest, *, mark: str | None, resubmit: bool) -> _Enrolled:
     """Take all rows into the journal; where it holds no others then, that is noted under the manifest's mark."""
     from kling_async.flow.crew import Instruction
     from kling_async.flow.retries import Choice

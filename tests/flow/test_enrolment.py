@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kling_async.cli.run import _enrol
+from kling_async.cli.run import enrol
 from kling_async.errors import RequestChanged
 from kling_async.flow import enrolment
 from kling_async.flow.enrolment import Enrolment
@@ -211,7 +211,7 @@ async def test_a_manifest_that_is_edited_during_its_run_is_bought_as_it_was_chec
         async with world(tmp_path / "out") as made, made.batch() as batch:
             await batch.run(requests(1))
             mark, _ = await source.mark(), await source.check()
-            enrolled = await _enrol(batch, source, mark=mark, resubmit=False)
+            enrolled = await enrol(batch, source, mark=mark, resubmit=False)
             assert (enrolled.rows, enrolled.whole) == (3, False)
             path.write_text(path.read_text().replace('"prompt": "b"', '"prompt": "edited"') + "no JSON\n")
             report = await batch.run(Enrolled(source.checked_keys()))
