@@ -42,6 +42,7 @@ class PollWorkers:
         self._died = died
         self._idle: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
         self._jobs: list[Job[None]] = []
 
     async def start(self) -> None:
@@ -56,10 +57,11 @@ class PollWorkers:
         """Set the one timer to when the next poll is due, if anybody is free to make it."""
         due = self._agenda().next_due() if self._idle else None
         if self._timer is not None:
-            if self._timer.when() == due:
+            if self._due == due:
                 return
             self._timer.cancel()
             self._timer = None
+        self._due = due
         if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due, self._wake)
 
