@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 LOOKS: Final = 42
 """How often a loop of virtual time looks for what sockets and threads bring, before it jumps to the next timer.
 
-Six looks would save a third of what these tests do, and are too few where a busy machine keeps a thread waiting: the
+Six looks would save a third of what these tests do, and may be too few where a busy machine keeps a thread waiting: the
 clock goes on without it, and what is counted by time is no more what it was.
 """
 
