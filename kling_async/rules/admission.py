@@ -74,7 +74,7 @@ class Admission:
 
     def __init__(self, limits: Limits, *, window: int = START) -> None:
         self._limits = limits
-        self._window = float(min(limits.cap, max(START, window)) if limits.adaptive else limits.cap)
+        self._window = min(limits.cap, max(START, window)) if limits.adaptive else limits.cap
         self._searching = limits.adaptive
         self._open = 0
         self._in_air = 0
@@ -88,11 +88,10 @@ class Admission:
         self._trying = False
         self._told_late = False
         self._step = START
-        self._base = 0.0
-        self._fitted = self._burst = 0
+        self._fitted = self._burst = self._base = self._held = 0
         self._streak = self._accepted_since = 0
         self._patience = PROBE_AFTER
-        self._spacing = self._held = 0.0
+        self._spacing = 0.0
         self._accepted = self._refused = 0
         self.queued = 0
         """Open generations that the service has been keeping in its queue for long."""
@@ -107,7 +106,7 @@ class Admission:
     @property
     def window(self) -> int:
         """Slots there are, as far as is known."""
-        return max(1, int(self._window))
+        return self._window
 
     @property
     def known(self) -> bool:
@@ -204,7 +203,7 @@ class Admission:
             self._trying, self._accepted_since = False, 0
         elif self._trying:
             self._searching, self._trying, self._step, self._base = True, False, 0, self._window
-        self._window = float(min(self._limits.cap, fit))
+        self._window = min(self._limits.cap, fit)
         # Each one that fits shows how far to reach for the next ones, up to a share of what is open.
         found_more = fit > self._base * (1 + SLACK)
         self._step = max(START // 2, min(self._step + 1, int(SEARCH_SHARE * fit))) if found_more else 1
@@ -242,7 +241,7 @@ class Admission:
             draw: A draw for the jitter.
         """
         self._told_late = True
-        self._meet(self._open - self._in_air - 1)
+        self._meet(self._open - self._in_air - 1, in_vain=True)
         self.troubled(now, pause=None, draw=draw)
 
     def _shrink(self, fit: int) -> None:
@@ -251,27 +250,27 @@ class Admission:
         self._told_late = False
         if self._searching or self._trying:
             # Generations that ended without our notice let a few more in than there are slots.
-            slack = self._base * (1 + SLACK)
-            self._meet(self._base if self._base and fit <= slack else fit)
+            nothing = self._base > 0 and fit <= self._base * (1 + SLACK)
+            self._meet(self._base if nothing else fit, in_vain=self._trying or nothing)
         elif self._streak == 1:
             # Some of what is open may have ended without our notice: the limit may be a little less than that.
-            self._meet(min(fit, self.window - 1))
+            self._meet(min(fit, self._window - 1), in_vain=False)
         else:
-            self._meet(DECREASE * min(fit, self._window))
+            self._meet(int(DECREASE * min(fit, self._window)), in_vain=False)
 
-    def _meet(self, fits: float) -> None:
-        """Hold so many for the limit, and search no more."""
-        self._window = float(max(1.0, min(self._window, fits)))
+    def _meet(self, fits: int, *, in_vain: bool) -> None:
+        """Hold so many for the limit, and search no more; a try of more was in vain, if there was one."""
+        self._window = max(1, min(self._window, fits))
         if 2 * self._window <= self._held or (fits < 1 and not self._told_late):
             # Others fill the account, and leave it some day; or a refusal meant little: no limit is 0.
             self._held, self._patience = self._window, min(PROBE_AFTER, self.window)
-        elif self._trying or self._told_late:
+        elif in_vain:
             self._patience = min(PROBE_AFTER, 2 * self._patience)
         self._held = max(self._held, self._window)
         self._fitted = min(self._fitted, self.window)
         self._searching = self._trying = False
         self._met = True
-        self._base = 0.0
+        self._base = 0
         self._accepted_since = 0
 
     def troubled(self, now: float, *, pause: float | None, draw: float) -> None:

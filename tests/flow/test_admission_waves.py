@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from kling_async import Stage
-from kling_async.rules.admission import START
+from kling_async.rules.admission import PROBE_AFTER, START
 from kling_async.simulator import Fault, FaultPlan
 from tests.flow.harness import START as BEGAN
 from tests.flow.harness import World, requests, world
@@ -123,22 +123,23 @@ async def test_the_limit_that_nobody_told_is_found_and_used(tmp_path: Path, limi
 
 
 async def test_a_limit_that_sinks_and_rises_is_followed(tmp_path: Path) -> None:
-    """Half of it is taken away, and given back."""
+    """Half of it is taken away, and given back: that is known 45 accepted submits later at the latest."""
+    found = 1600 + (PROBE_AFTER / 10 + 0.5) * 240
     running: list[tuple[float, int]] = []
     async with world(tmp_path, limit=20, latency=0.3) as w:
 
         async def change() -> None:
             loop = asyncio.get_running_loop()
             began = loop.time()
-            for at in range(0, 3000, 20):
+            for at in range(0, 3100, 20):
                 await asyncio.sleep(began + at - loop.time())
                 w.simulator.world.settings = evolve(w.simulator.world.settings, limit=10 if 600 <= at < 1600 else 20)
                 w.simulator.world.advance(w.simulator.now())
                 running.append((at, w.simulator.world.running))
 
-        await beside(change, run_all(w, 200, max_in_flight="auto"))
+        await beside(change, run_all(w, 260, max_in_flight="auto"))
         low = [count for at, count in running if 1100 <= at < 1600]
-        high = [count for at, count in running if 2100 <= at < 2400]
+        high = [count for at, count in running if found <= at < found + 240]
         assert 8 <= sum(low) / len(low) <= 10
         assert sum(high) / len(high) >= 17
         assert w.book.refused[429] <= 0.05 * w.book.submits_seen + START

@@ -524,6 +524,20 @@ def test_a_limit_that_halves_and_doubles_is_followed(limit: int, *, told: bool |
     assert account.refused <= 0.045 * account.submits
 
 
+@pytest.mark.parametrize("told", [None, True])
+def test_tries_in_vain_grow_rare_where_the_limit_stays_low(*, told: bool | None) -> None:
+    """A small window that has sunk by half: the limit is used to the full, and few are refused, whatever the dice."""
+    refused = []
+    for seed in range(60):
+        account = Account(20, auto(), seed=seed, told=told)
+        account.at(600.0, account.change, 10)
+        account.run(600, until=12_000.0)
+        assert account.busy(3000.0, 12_000.0) >= 0.92 * 10
+        refused.append(sum(at > 4000.0 for at in account.refusals) / sum(at > 4000.0 for at in account.starts))
+    assert max(refused) <= 0.055
+    assert sum(refused) <= 0.03 * len(refused)
+
+
 def test_a_window_that_is_remembered_saves_the_search() -> None:
     """And one that is too large now is left with one burst of refusals."""
     near = Account(100, Admission(Limits(1000, adaptive=True), window=75))
