@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from kling_async.adapters.disk import describe, make_folder, write_whole
 from kling_async.adapters.drafts import Drafts, Repeated
@@ -294,7 +294,7 @@ class Manifest:
 def _samples(row: Row, request: ImageToVideo, count: int) -> Iterator[Row]:
     try:
         for sample in samples_of(request, count):
-            yield evolve(row, request=sample)
+            yield row._replace(request=sample)
     except InvalidRequest as error:
         faults = [row.fault(issue.message, issue.field) for issue in error.issues]
         yield Row(row.line, None, tuple(faults), row.file)

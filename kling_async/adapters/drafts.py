@@ -1,15 +1,19 @@
 """The rows of a manifest between their check and their taking in, on a disk of their own; which of them stand twice.
 
-A key that stands twice with the same content is no error: it is one row. They lie in a file without a name, which goes
-with its connection. Everything here blocks. This room must never keep more than a page of rows in memory, whatever the
+A key that stands twice with the same content is no error: it is one row. They lie in a file without a name, a page
+after the other; where keys do not rise, SQLite looks for those that stand twice, in another such file. Everything here
+blocks. This room must never keep more than a page of rows in memory, whatever the
 length of the manifest, nor an image's bytes anywhere.
 """
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import lt
 from typing import Final
 
 from attrs import frozen
@@ -19,21 +23,15 @@ from kling_async.errors import ManifestError
 from kling_async.rules.identity import draft_of
 from kling_async.types.record import Draft
 
-_PAGE: Final = 500
-"""Rows that are written in one go."""
-_GIVEN: Final = 1000
-"""Rows that are given out in one go, and that a journal takes in in one transaction."""
+_PAGE: Final = 1000
+"""Rows that are written as one piece, given out as one page, and taken in by a journal in one transaction."""
 _LARGE: Final = 2_000_000
 """Characters of requests that make a page, however few rows they are."""
 _PRAGMAS: Final = (
-    "PRAGMA page_size = 16384",  # written once and read once, from the beginning to the end
     "PRAGMA cache_size = -1024",  # KiB of memory that it may take, the sorting too; the rest lies in temporary files
     "PRAGMA temp_store = FILE",
 )
-_TABLE: Final = """
-CREATE TABLE draft (number INTEGER PRIMARY KEY, line INTEGER, file TEXT,
-    key TEXT, written TEXT, document TEXT, model TEXT, duration INTEGER)
-"""
+_TABLE: Final = "CREATE TABLE draft (number INTEGER PRIMARY KEY, line INTEGER, file TEXT, key TEXT, written TEXT)"
 _TWICE: Final = "CREATE TABLE twice AS SELECT key FROM draft GROUP BY key HAVING count(*) > 1"
 _REPEATED: Final = """
 CREATE TABLE repeated AS SELECT number, key, line, file, of_first, written = first AS same FROM (
@@ -42,8 +40,11 @@ CREATE TABLE repeated AS SELECT number, key, line, file, of_first, written = fir
     FROM draft WHERE key IN twice WINDOW one AS (PARTITION BY key ORDER BY number)
 ) WHERE time > 1
 """
-_DROP: Final = "DELETE FROM draft WHERE number IN (SELECT number FROM repeated WHERE same)"
-_KEPT: Final = "SELECT key, written, document, model, duration FROM draft WHERE number < ? ORDER BY number"
+_CLASHES: Final = "SELECT key, line, file, of_first FROM repeated WHERE NOT same ORDER BY number LIMIT ?"
+_SAME: Final = "SELECT number FROM repeated WHERE same AND number >= ? AND number < ?"
+
+_Row = tuple[int, str, str, str, str, str, int]
+"""A row as it lies there: its line and file, and the values of its draft."""
 
 
 @frozen
@@ -64,28 +65,36 @@ class Drafts:
     def __init__(self) -> None:
         self.count = 0
         """Rows so far: the number of the next one."""
-        self._waiting: list[tuple[object, ...]] = []
+        self._page: list[_Row] = []
         self._size = 0
-        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._last = (-1, "")
+        self._rising = True
+        self._pages: list[tuple[int, int]] = []
         with _told():
-            for statement in (*_PRAGMAS, _TABLE, "BEGIN"):
-                self._rows.execute(statement)
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        self._keys: sqlite3.Connection | None = None
 
     def note(self, row: Row) -> None:
         """Keep a row, if it has a request."""
         if row.request is None:
             return
         draft = draft_of(row.request)
-        self._waiting.append((self.count, row.line, row.file, *draft))
+        self._page.append((row.line, row.file, *draft))
         self._size += len(draft.document)
         self.count += 1
-        if len(self._waiting) >= _PAGE or self._size >= _LARGE:
+        if len(self._page) == _PAGE or self._size >= _LARGE:
             self._write()
 
     def _write(self) -> None:
+        page = marshal.dumps(self._page)
+        # Keys that rise, the shorter ones first, are all different: nothing is to be looked for then.
+        keys = [self._last, *[(len(row[2]), row[2]) for row in self._page]]
+        self._rising = self._rising and all(map(lt, keys, keys[1:]))
+        self._last = keys[-1]
+        self._pages.append((self.count - len(self._page), len(page)))
         with _told():
-            self._rows.executemany("INSERT INTO draft VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
-        self._waiting.clear()
+            self._file.write(page)
+        self._page.clear()
         self._size = 0
 
     def find(self, *, shown: int) -> Repeated:
@@ -94,26 +103,37 @@ class Drafts:
         Args:
             shown: How many errors are wanted at the most; the others are counted.
         """
-        self._write()
+        if self._page:
+            self._write()
         with _told():
-            found = self._find(shown)
-            self._rows.execute("COMMIT")  # from here on nothing is written that a full disk could refuse
-        return found
+            self._file.flush()  # from here on a full disk refuses nothing but the search
+            if self._rising:
+                return Repeated()
+            self._keys = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            return self._find(self._keys, shown)
 
-    def _find(self, shown: int) -> Repeated:
-        self._rows.execute(_TWICE)
-        if not self._one("SELECT count(*) FROM twice"):
-            return Repeated()
-        self._rows.execute(_REPEATED)
-        same = self._rows.execute(_DROP).rowcount
-        clashes = self._one("SELECT count(*) FROM repeated WHERE NOT same")
-        found = self._rows.execute(
-            "SELECT key, line, file, of_first FROM repeated WHERE NOT same ORDER BY number LIMIT ?", (shown,)
-        )
+    def _find(self, keys: sqlite3.Connection, shown: int) -> Repeated:
+        for statement in (*_PRAGMAS, "BEGIN", _TABLE):
+            keys.execute(statement)
+        for first, page in self._written():
+            rows = [(number, *row[:4]) for number, row in enumerate(page, first)]
+            keys.executemany("INSERT INTO draft VALUES (?, ?, ?, ?, ?)", rows)
+        keys.execute(_TWICE)
+        keys.execute(_REPEATED)
+        same = keys.execute("SELECT count(*) FROM repeated WHERE same").fetchone()[0]
+        clashes = keys.execute("SELECT count(*) FROM repeated WHERE NOT same").fetchone()[0]
+        found = keys.execute(_CLASHES, (shown,)).fetchall()
+        keys.execute("COMMIT")
         return Repeated(same, clashes, tuple(_clash(*values) for values in found))
 
-    def _one(self, question: str) -> int:
-        return int(self._rows.execute(question).fetchone()[0])
+    def _written(self) -> Iterator[tuple[int, list[_Row]]]:
+        """Yield the pages as they were written, each with the number of its first row."""
+        at = 0
+        for first, size in self._pages:
+            self._file.seek(at)
+            page = self._file.read(size)
+            yield first, marshal.loads(page)  # noqa: S302 - this process wrote it, into a file that nobody else can open
+            at += size
 
     def pages(self, until: int) -> Iterator[list[Draft]]:
         """Yield the rows that are kept, some at a time, in their order.
@@ -121,20 +141,23 @@ class Drafts:
         Args:
             until: The number of the first one that is not wanted.
         """
-        page, size = list[Draft](), 0
         with _told():
-            for values in self._rows.execute(_KEPT, (until,)):
-                page.append(Draft._make(values))
-                size += len(page[-1].document)
-                if len(page) == _GIVEN or size >= _LARGE:
-                    yield page
-                    page, size = [], 0
-        if page:
-            yield page
+            for first, page in self._written():
+                kept = page[: max(0, until - first)]
+                if gone := self._gone(first, first + len(kept)):
+                    kept = [row for number, row in enumerate(kept, first) if number not in gone]
+                if kept:
+                    yield [Draft._make(row[2:]) for row in kept]
+
+    def _gone(self, first: int, end: int) -> set[int]:
+        """Return the numbers of rows that repeat an earlier one."""
+        return set() if self._keys is None else {number for (number,) in self._keys.execute(_SAME, (first, end))}
 
     def close(self) -> None:
-        """Let the file go."""
-        self._rows.close()
+        """Let the files go."""
+        self._file.close()
+        if self._keys is not None:
+            self._keys.close()
 
 
 @contextmanager
@@ -142,7 +165,7 @@ def _told() -> Iterator[None]:
     """Tell a trouble of the disk in a user's words."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         message = f"the rows cannot be kept on the disk for temporary files: {error}; TMPDIR names another"
         raise ManifestError(message) from error
 

@@ -87,8 +87,8 @@ def _read(path: Path, folder: str, title: str) -> Iterator[Row]:
 
 def look_at_files(rows: Iterable[Row], threads: Executor) -> dict[ImageSource, str]:
     """Look at the local images of some rows, several at once, each file once; return what is wrong with each."""
-    images = [source for row in rows if row.request is not None for _, source in row.request.images]
-    files = list(dict.fromkeys(source for source in images if source.kind is ImageKind.PATH))
+    asked = [row.request.images for row in rows if row.request is not None]
+    files = list(dict.fromkeys([image for images in asked for _, image in images if image.kind is ImageKind.PATH]))
     return dict(zip(files, threads.map(_file_fault, files), strict=True))
 
 
@@ -214,7 +214,7 @@ def _read_cells(number: int, columns: Columns, header: Sequence[str], cells: Seq
     if len(cells) != len(header):
         fault = f"has {len(cells)} cells, and the header {len(header)}: is a quote or a delimiter missing?"
         return _faulty(number, [Issue("", fault)])
-    values, text = dict(zip(header, cells, strict=True)), "".join(cells)
+    values, text = dict(zip(header, cells)), "".join(cells)  # noqa: B905 - as long as each other
     plain = text.isascii() and "\0" not in text
     return _make_row(
         number, columns, values, folder, () if plain else (*_cell_faults(header, cells), *nul_faults(values))

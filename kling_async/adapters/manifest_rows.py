@@ -9,9 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-from attrs import frozen
+from typing import Any, Final, NamedTuple
 
 from kling_async.adapters.columns import BASE, CARRY, INPUTS, Columns
 from kling_async.errors import InvalidRequest, Issue, ManifestError
@@ -23,8 +21,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
 
-@frozen
-class Row:
+class Row(NamedTuple):
     """One row: its request, or everything that is wrong with it."""
 
     line: int

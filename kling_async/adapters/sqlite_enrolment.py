@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from itertools import chain
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
@@ -23,6 +24,10 @@ from kling_async.types.record import Draft, Record
 Statements: TypeAlias = Mapping[str, str]
 """The journal's statements by name."""
 
+
+_ROW: Final = "(?, ?, ?, ?, ?, 'planned')"
+_TOGETHER: Final = 100
+"""Rows that one statement writes: to begin one costs as much as a row. SQLite takes 999 values in one at the least."""
 
 _Values: TypeAlias = tuple[str, str, str, str, str]
 """What is written of a new row: its key, its name, what that folds to, its request, its digest as written."""
@@ -66,7 +71,7 @@ def _insert(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Val
     """Write those of some rows whose keys are new, and return how many; none where a name is another row's already."""
     connection.execute("SAVEPOINT enrolment")
     try:
-        fresh = connection.executemany(sql["insert"], rows).rowcount if rows else 0
+        fresh = sum([_insert_some(connection, sql, rows[at : at + _TOGETHER]) for at in range(0, len(rows), _TOGETHER)])
     except sqlite3.IntegrityError:  # two names are one on some file system: who is known is found out row by row
         connection.execute("ROLLBACK TO enrolment")
         fresh = 0
@@ -75,6 +80,11 @@ def _insert(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Val
         connection.execute(sql["count"])
         _no_more_of_one_source(connection, sql)
     return fresh
+
+
+def _insert_some(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Values]) -> int:
+    statement = sql["insert"].replace(_ROW, ", ".join([_ROW] * len(rows)))
+    return connection.execute(statement, tuple(chain.from_iterable(rows))).rowcount
 
 
 def _no_more_of_one_source(connection: sqlite3.Connection, sql: Statements) -> None:

@@ -179,14 +179,10 @@ def _as_written(source: ImageSource) -> str:
 def _reference(source: ImageSource) -> str:
     if source.kind is ImageKind.BYTES:
         raise TypeError("bytes cannot stand in a document: keep them first")
-    members = [f'"kind":"{source.kind}"']
-    if source.text:
-        members.append(f'"text":{_quote(source.text)}')
-    if source.base:
-        members.append(f'"base":{_quote(source.base)}')
-    if source.mime:
-        members.append(f'"mime":{_quote(source.mime)}')
-    return _object(members)
+    text = f',"text":{_quote(source.text)}' if source.text else ""
+    base = f',"base":{_quote(source.base)}' if source.base else ""
+    mime = f',"mime":{_quote(source.mime)}' if source.mime else ""
+    return f'{{"kind":"{source.kind}"{text}{base}{mime}}}'
 
 
 def _from_reference(reference: Mapping[str, str]) -> ImageSource:

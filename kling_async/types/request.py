@@ -46,7 +46,7 @@ WIRE_FIELDS: Final = frozenset(
 )
 """The typed fields of the submit's body; `extra` may not name one."""
 
-_DIGITS: Final = re.compile(r"[0-9]{1,9}")
+_DIGITS: Final = re.compile(r"\s*[0-9]{1,9}\s*")
 
 
 @frozen
@@ -128,7 +128,7 @@ def _number(value: Any) -> Any:
     """`"5"` and `5.0` are 5, as the service reads them; anything else stays, to be told as a fault."""
     if type(value) is int or value is None:
         return value
-    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -202,7 +202,7 @@ class ImageToVideo:
     @property
     def brings_bytes(self) -> bool:
         """Whether any of its images is here in memory."""
-        return self.image.kind is ImageKind.BYTES or ImageKind.BYTES in [source.kind for _, source in self.images[1:]]
+        return ImageKind.BYTES in [source.kind for _, source in self.images]
 
     @property
     def images(self) -> tuple[tuple[str, ImageSource], ...]:
@@ -258,7 +258,7 @@ def _own_faults(request: ImageToVideo) -> list[Issue]:
     if sample is not None and not (_is_integer(sample) and 1 <= sample <= MAX_SAMPLE):
         issues.append(Issue("sample", f"must be a whole number from 1, not {_shown(sample)}"))
     for name, value in (("carry", request.carry), ("extra", request.extra)):
-        if value != {} and not (isinstance(value, dict | Mapping) and all(isinstance(key, str) for key in value)):
+        if value != {} and not (isinstance(value, (dict, Mapping)) and all(isinstance(key, str) for key in value)):
             issues.append(Issue(name, "must be a mapping with text keys"))
     return issues + _extra_faults(request.extra) if request.extra else issues
 

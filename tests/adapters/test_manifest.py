@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -673,10 +674,42 @@ class TestDrafts:
 
     def test_a_full_disk_is_told(self) -> None:
         """In a user's words: it is the one for temporary files, of which nobody thinks."""
-        with closing(Drafts()) as drafts, pytest.raises(ManifestError, match="TMPDIR"):
-            drafts._rows.execute("PRAGMA max_page_count = 10")
+        with closing(Drafts()) as drafts, files_of(60_000), pytest.raises(ManifestError, match="TMPDIR"):
             for row in numbered(2000):
                 drafts.note(row)
+
+    def test_a_disk_that_is_full_in_the_search_is_told(self) -> None:
+        """The search has a file of its own."""
+        with closing(Drafts()) as drafts:
+            for _ in range(2):
+                for row in numbered(10_000):
+                    drafts.note(row)
+            with files_of(60_000), pytest.raises(ManifestError, match="TMPDIR"):
+                drafts.find(shown=1)
+
+    def test_keys_that_rise_are_not_looked_for(self) -> None:
+        """They are all different: `9` before `10`, too. One that does not rise is found, wherever it stands."""
+        with closing(Drafts()) as drafts:
+            for row in numbered(3000):
+                drafts.note(row)
+            assert drafts.find(shown=1) == Repeated()
+            assert drafts._keys is None
+        for again in (1, 999, 1000, 1001, 2500):
+            rows = [*numbered(3000)]
+            found, kept = self.kept([*rows[:again], rows[again - 1], *rows[again:]])
+            assert found.same == 1
+            assert [draft.key for draft in kept] == [str(number) for number in range(1, 3001)]
+
+
+@contextmanager
+def files_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def numbered(count: int) -> Iterator[Row]:
