@@ -30,6 +30,8 @@ from kling_async.types.outcome import FileFacts
 
 _BLOCK: Final = 1024 * 1024
 """Bytes that are read at once."""
+_THREADS: Final = min(4, max(2, os.cpu_count() or 1))
+"""They digest as much as they wait for the disk: more of them than there are cores would only take turns."""
 _PAGE: Final = 1000
 """Names that are given at once."""
 
@@ -43,7 +45,7 @@ class LocalVideoStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = Threads("kling-files", 4)
+        self._threads = Threads("kling-files", _THREADS)
         self._buffers = Buffers()
         self._live: set[Path] = set()
 
