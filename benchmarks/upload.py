@@ -38,7 +38,7 @@ SIZE: Final = 10_000_000
 ROUNDS: Final = 3
 MORE_ROUNDS: Final = 11
 MODEL: Final = "kling-video/v1/standard/image-to-video"
-PIECE: Final = 84 * 1024
+PIECE: Final = 192 * 1024
 TIMES: Final = 2.0
 """Requests a second, against the naive way: the target."""
 GROWTH: Final = 16e6

@@ -22,7 +22,7 @@ from kling_async.adapters.disk import (
     open_regular,
 )
 from kling_async.adapters.sectors import Buffers
-from kling_async.adapters.threads import Threads
+from kling_async.adapters.threads import BUSY, Threads
 from kling_async.adapters.video_part import Part
 from kling_async.errors import DownloadError
 from kling_async.rules.reading import Reading
@@ -30,8 +30,6 @@ from kling_async.types.outcome import FileFacts
 
 _BLOCK: Final = 1024 * 1024
 """Bytes that are read at once."""
-_THREADS: Final = min(4, max(2, os.cpu_count() or 1))
-"""They digest as much as they wait for the disk: more of them than there are cores would only take turns."""
 _PAGE: Final = 1000
 """Names that are given at once."""
 
@@ -45,7 +43,7 @@ class LocalVideoStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = Threads("kling-files", _THREADS)
+        self._threads = Threads("kling-files", BUSY)
         self._buffers = Buffers()
         self._live: set[Path] = set()
 

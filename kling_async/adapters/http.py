@@ -20,6 +20,7 @@ from yarl import URL
 
 from kling_async._version import __version__
 from kling_async.adapters.http_body import Body, Encoder
+from kling_async.adapters.memory import keep_freed
 from kling_async.adapters.resolver import PublicResolver
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.rules.envelopes import shown
@@ -31,10 +32,6 @@ MAX_REPLY: Final = 1024 * 1024
 
 _URLS_KEPT: Final = 2048
 """Addresses that are kept: more than generations are open at once, for most."""
-
-_PIECE: Final = 128 * 1024
-"""Bytes of a video that are received at once. The memory of larger pieces goes back to the system with each block of them,
-and is fetched anew, page by page."""
 
 _TIMES: Final = 2
 """How many times the seconds to connect and those of a stall the head of a file host's answer may take."""
@@ -62,6 +59,7 @@ class HttpTransport:
     """
 
     def __init__(self, base_url: str, api_key: str, images: Encoder, *, connect_timeout: float) -> None:
+        keep_freed()
         self._base = base_url
         self._key = api_key.encode()
         self._key_text = api_key
@@ -222,9 +220,6 @@ class HttpDownload:
         self._response = response
         self.status = response.status
         self.headers: Mapping[str, str] = _lower(response.headers)
-        transport = response.connection.transport if response.connection is not None else None
-        if hasattr(transport, "max_size"):  # asyncio's own over a plain connection, 256 KiB; others have none
-            transport.max_size = _PIECE
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; what came together is one piece, however small a host's chunks are."""

@@ -18,11 +18,8 @@ from kling_async.adapters.disk import describe, is_out_of_files
 from kling_async.errors import ImageChanged
 from kling_async.types.image import ImageState
 
-PIECE: Final = 84 * 1024
-"""Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded.
-
-Encoded they are less than 128 KiB: from there on, an allocator asks the system for each piece anew.
-"""
+PIECE: Final = 192 * 1024
+"""Bytes that are read and encoded in one hand-over; a multiple of 3, so that only the last piece is padded."""
 
 
 class ImageReader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -18,6 +19,10 @@ from kling_async.adapters.disk import describe, is_out_of_files
 from kling_async.logs import get_logger
 
 T = TypeVar("T")
+
+BUSY: Final = min(4, max(2, os.cpu_count() or 1))
+"""Threads of a door whose work is to digest or to encode as much as to wait for the disk: more of them than there are cores
+would only take turns."""
 
 logger = get_logger(__name__)
 
