@@ -11,8 +11,8 @@ own:
 - *by hand, safe*: the same with what makes a file one to rely on: digested, flushed to the disk, then renamed;
 - *bare aiohttp*: the bytes are received and thrown away. No contender, but the ceiling of all that is built on it.
 
-Each process but curl's fetches all of them once before it is measured: what a job of thousands of videos loads once, its
-memory among it, is not counted in its time. The memory of both is told.
+Each process but curl's fetches all of them once before it is measured: what a job of thousands of videos loads once,
+its memory among it, is not counted in its time. The memory of both is told.
 
 Ours and the safe one look at the bytes and wait until they are durable: the flush is part of their time. Of the others
 none does.
