@@ -21,8 +21,8 @@ from kling_async.logs import get_logger
 T = TypeVar("T")
 
 BUSY: Final = min(4, max(2, os.cpu_count() or 1))
-"""Threads of a door whose work is to digest or to encode as much as to wait for the disk: more of them than there are cores
-would only take turns."""
+"""Threads of a door whose work is to digest or to encode as much as to wait for the disk: more of them than there are
+cores would only take turns."""
 
 logger = get_logger(__name__)
 
