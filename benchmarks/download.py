@@ -11,9 +11,6 @@ own:
 - *by hand, safe*: the same with what makes a file one to rely on: digested, flushed to the disk, then renamed;
 - *bare aiohttp*: the bytes are received and thrown away. No contender, but the ceiling of all that is built on it.
 
-Each process but curl's fetches all of them once before it is measured: what a job of thousands of videos loads once,
-its memory among it, is not counted in its time. The memory of both is told.
-
 Ours and the safe one look at the bytes and wait until they are durable: the flush is part of their time. Of the others
 none does.
 nginx has the last core; the clients run where the system puts them. `BENCH_DIR` says on which disk. It must never
@@ -46,6 +43,8 @@ OF_CURL: Final = {"http": 0.60, "https": 0.55}
 """The speed of ours, as a share of curl's: the targets."""
 OF_HAND: Final = 1.4
 """Times the speed of what one writes by hand: the target, over http."""
+WARM: Final = "warm.mp4"
+"""A small file that is fetched first: what a client loads once is not counted."""
 
 
 def clip(size: int) -> bytes:
@@ -70,11 +69,12 @@ async def ours(base: str, folder: Path) -> Cost:
 
     async with open_client(base_url=base, api_key="sk-benchmark", downloads_at_once=AT_ONCE) as client:
 
-        async def fetch(name: str, place: Path) -> None:
+        async def fetch(name: str) -> None:
             generation = Generation("generation", GenerationStatus.COMPLETED, video=RemoteVideo(f"{base}/{name}"))
-            await client.download(generation, place)
+            await client.download(generation, folder / name)
 
-        return await _measured(fetch, folder)
+        await fetch(WARM)
+        return await measured(partial(_all, fetch))
 
 
 async def by_hand(base: str, folder: Path) -> Cost:
@@ -84,12 +84,13 @@ async def by_hand(base: str, folder: Path) -> Cost:
 
     async with aiohttp.ClientSession() as session:
 
-        async def fetch(name: str, place: Path) -> None:
-            async with session.get(f"{base}/{name}") as answer, aiofiles.open(place, "wb") as file:
+        async def fetch(name: str) -> None:
+            async with session.get(f"{base}/{name}") as answer, aiofiles.open(folder / name, "wb") as file:
                 async for piece in answer.content.iter_chunked(64 * 1024):
                     await file.write(piece)
 
-        return await _measured(fetch, folder)
+        await fetch(WARM)
+        return await measured(partial(_all, fetch))
 
 
 async def by_hand_safe(base: str, folder: Path) -> Cost:
@@ -99,33 +100,35 @@ async def by_hand_safe(base: str, folder: Path) -> Cost:
 
     async with aiohttp.ClientSession() as session:
 
-        async def fetch(name: str, place: Path) -> None:
-            part, digest = place.with_suffix(".part"), hashlib.sha256()
+        async def fetch(name: str) -> None:
+            part, digest = folder / f"{name}.part", hashlib.sha256()
             async with session.get(f"{base}/{name}") as answer, aiofiles.open(part, "wb") as file:
                 async for piece in answer.content.iter_chunked(64 * 1024):
                     digest.update(piece)
                     await file.write(piece)
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
-            await asyncio.to_thread(part.replace, place)
+            await asyncio.to_thread(part.replace, folder / name)
 
-        return await _measured(fetch, folder)
+        await fetch(WARM)
+        return await measured(partial(_all, fetch))
 
 
-async def bare(base: str, folder: Path) -> Cost:
+async def bare(base: str, _folder: Path) -> Cost:
     """Nothing but aiohttp."""
     import aiohttp  # noqa: PLC0415
 
     async with aiohttp.ClientSession() as session:
 
-        async def fetch(name: str, _place: Path) -> None:
+        async def fetch(name: str) -> None:
             async with session.get(f"{base}/{name}") as answer:
                 got = 0
                 async for piece in answer.content.iter_any():
                     got += len(piece)
-                assert got == SIZE
+                assert name == WARM or got == SIZE
 
-        return await _measured(fetch, folder)
+        await fetch(WARM)
+        return await measured(partial(_all, fetch))
 
 
 async def curl(base: str, folder: Path) -> Cost:
@@ -137,15 +140,8 @@ async def curl(base: str, folder: Path) -> Cost:
     return of_program(command)
 
 
-async def _measured(fetch: Callable[[str, Path], Awaitable[None]], folder: Path) -> Cost:
-    """Fetch all files twice, and measure the second time."""
-    earlier = folder / "earlier"
-    earlier.mkdir()
-    return await measured(partial(_all, fetch, folder), first=partial(_all, fetch, earlier))
-
-
-async def _all(fetch: Callable[[str, Path], Awaitable[None]], folder: Path) -> None:
-    await asyncio.gather(*(fetch(name, folder / name) for name in names()))
+async def _all(fetch: Callable[[str], Awaitable[None]]) -> None:
+    await asyncio.gather(*(fetch(name) for name in names()))
 
 
 CONTENDERS: Final[dict[str, Callable[[str, Path], Awaitable[Cost]]]] = {
@@ -177,6 +173,7 @@ def compare(rounds: int) -> dict[tuple[str, str], list[Cost]]:
         content = clip(SIZE)
         for name in names():
             (files / name).write_bytes(content)
+        (files / WARM).write_bytes(clip(100_000))
         digest = hashlib.sha256(content).hexdigest()
         with serving(files, own) as host:
             for _ in range(rounds):

@@ -45,19 +45,10 @@ class Cost:
     """Most seconds of CPU that the loop's own thread spent between two turns."""
 
 
-async def measured(
-    work: Callable[[], Awaitable[object]], *, first: Callable[[], Awaitable[object]] | None = None
-) -> Cost:
-    """Do the work, and tell what it cost this process.
-
-    Args:
-        work: What is measured.
-        first: What is done before, so that the process has loaded what it needs once; its memory counts, its time not.
-    """
+async def measured(work: Callable[[], Awaitable[object]]) -> Cost:
+    """Do the work, and tell what it cost this process."""
     gc.collect()
     before = _begin_peak()
-    if first is not None:
-        await first()
     longest = worked = 0.0
 
     async def tick() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
+from kling_async.adapters.allocator import keep_freed
 from kling_async.adapters.clock import SystemClock
 from kling_async.adapters.decoder import AvDecoder
 from kling_async.adapters.files import LocalVideoStore
@@ -93,6 +94,7 @@ def _core(
 ) -> _Core:
     if not settings.service.api_key and not offline:
         raise AuthenticationFailed(f"there is no API key: set {KEY_NAMES[0]} in the environment")
+    keep_freed()
     background, dice = Background(), random.Random(seed)  # noqa: S311  # jitter is no secret
     clock = SystemClock() if clock is None else clock
     images = LocalImages(inputs)

@@ -2,7 +2,7 @@
 
 A key that stands twice with the same content is no error: it is one row. They lie in a file without a name, a page
 after the other; where keys do not rise, SQLite looks for those that stand twice, in another such file. Everything here
-blocks. This room must never keep more than a page of rows in memory, whatever the
+blocks. This room must never keep more than a page of rows in memory (and two numbers for each page), whatever the
 length of the manifest, nor an image's bytes anywhere.
 """
 
@@ -41,7 +41,11 @@ CREATE TABLE repeated AS SELECT number, key, line, file, of_first, written = fir
 ) WHERE time > 1
 """
 _CLASHES: Final = "SELECT key, line, file, of_first FROM repeated WHERE NOT same ORDER BY number LIMIT ?"
-_SAME: Final = "SELECT number FROM repeated WHERE same AND number >= ? AND number < ?"
+_GONE: Final = (
+    "CREATE TABLE gone (number INTEGER PRIMARY KEY)",
+    "INSERT INTO gone SELECT number FROM repeated WHERE same",
+)
+_SAME: Final = "SELECT number FROM gone WHERE number >= ? AND number < ?"
 
 _Row = tuple[int, str, str, str, str, str, int]
 """A row as it lies there: its line and file, and the values of its draft."""
@@ -71,8 +75,8 @@ class Drafts:
         self._rising = True
         self._pages: list[tuple[int, int]] = []
         with _told():
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
-        self._keys: sqlite3.Connection | None = None
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - `close` closes it
+        self._search: sqlite3.Connection | None = None
 
     def note(self, row: Row) -> None:
         """Keep a row, if it has a request."""
@@ -88,12 +92,14 @@ class Drafts:
     def _write(self) -> None:
         page = marshal.dumps(self._page)
         # Keys that rise, the shorter ones first, are all different: nothing is to be looked for then.
-        keys = [self._last, *[(len(row[2]), row[2]) for row in self._page]]
-        self._rising = self._rising and all(map(lt, keys, keys[1:]))
-        self._last = keys[-1]
+        marks = [self._last, *[(len(row[2]), row[2]) for row in self._page]]
+        self._rising = self._rising and all(map(lt, marks, marks[1:]))
+        self._last = marks[-1]
         self._pages.append((self.count - len(self._page), len(page)))
+        left = memoryview(page)
         with _told():
-            self._file.write(page)
+            while left:
+                left = left[self._file.write(left) :]
         self._page.clear()
         self._size = 0
 
@@ -105,25 +111,36 @@ class Drafts:
         """
         if self._page:
             self._write()
-        with _told():
-            self._file.flush()  # from here on a full disk refuses nothing but the search
-            if self._rising:
-                return Repeated()
-            self._keys = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            return self._find(self._keys, shown)
+        if self._rising:
+            return Repeated()
+        search = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        try:
+            with _told():
+                found = self._find(search, shown)
+        except BaseException:
+            search.close()
+            raise
+        if found.same:
+            self._search = search
+        else:
+            search.close()
+        return found
 
-    def _find(self, keys: sqlite3.Connection, shown: int) -> Repeated:
+    def _find(self, search: sqlite3.Connection, shown: int) -> Repeated:
         for statement in (*_PRAGMAS, "BEGIN", _TABLE):
-            keys.execute(statement)
+            search.execute(statement)
         for first, page in self._written():
             rows = [(number, *row[:4]) for number, row in enumerate(page, first)]
-            keys.executemany("INSERT INTO draft VALUES (?, ?, ?, ?, ?)", rows)
-        keys.execute(_TWICE)
-        keys.execute(_REPEATED)
-        same = keys.execute("SELECT count(*) FROM repeated WHERE same").fetchone()[0]
-        clashes = keys.execute("SELECT count(*) FROM repeated WHERE NOT same").fetchone()[0]
-        found = keys.execute(_CLASHES, (shown,)).fetchall()
-        keys.execute("COMMIT")
+            search.executemany("INSERT INTO draft VALUES (?, ?, ?, ?, ?)", rows)
+        search.execute(_TWICE)
+        if search.execute("SELECT NOT EXISTS (SELECT * FROM twice)").fetchone()[0]:
+            return Repeated()
+        for statement in (_REPEATED, *_GONE):
+            search.execute(statement)
+        same = search.execute("SELECT count(*) FROM gone").fetchone()[0]
+        clashes = search.execute("SELECT count(*) FROM repeated WHERE NOT same").fetchone()[0]
+        found = search.execute(_CLASHES, (shown,)).fetchall()
+        search.execute("COMMIT")  # from here on nothing is written that a full disk could refuse
         return Repeated(same, clashes, tuple(_clash(*values) for values in found))
 
     def _written(self) -> Iterator[tuple[int, list[_Row]]]:
@@ -151,13 +168,13 @@ class Drafts:
 
     def _gone(self, first: int, end: int) -> set[int]:
         """Return the numbers of rows that repeat an earlier one."""
-        return set() if self._keys is None else {number for (number,) in self._keys.execute(_SAME, (first, end))}
+        return set() if self._search is None else {number for (number,) in self._search.execute(_SAME, (first, end))}
 
     def close(self) -> None:
         """Let the files go."""
         self._file.close()
-        if self._keys is not None:
-            self._keys.close()
+        if self._search is not None:
+            self._search.close()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from kling_async.adapters.disk import (
     open_regular,
 )
 from kling_async.adapters.sectors import Buffers
-from kling_async.adapters.threads import BUSY, Threads
+from kling_async.adapters.threads import WORKERS, Threads
 from kling_async.adapters.video_part import Part
 from kling_async.errors import DownloadError
 from kling_async.rules.reading import Reading
@@ -43,7 +43,7 @@ class LocalVideoStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = Threads("kling-files", BUSY)
+        self._threads = Threads("kling-files", WORKERS)
         self._buffers = Buffers()
         self._live: set[Path] = set()
 

@@ -20,7 +20,6 @@ from yarl import URL
 
 from kling_async._version import __version__
 from kling_async.adapters.http_body import Body, Encoder
-from kling_async.adapters.memory import keep_freed
 from kling_async.adapters.resolver import PublicResolver
 from kling_async.errors import AnswerLost, ConfigurationError, KlingError, NotSent, ProtocolViolation
 from kling_async.rules.envelopes import shown
@@ -59,7 +58,6 @@ class HttpTransport:
     """
 
     def __init__(self, base_url: str, api_key: str, images: Encoder, *, connect_timeout: float) -> None:
-        keep_freed()
         self._base = base_url
         self._key = api_key.encode()
         self._key_text = api_key

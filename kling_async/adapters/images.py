@@ -21,7 +21,7 @@ from attrs import evolve
 
 from kling_async.adapters.disk import describe, is_out_of_files, make_folder, open_regular, write_whole
 from kling_async.adapters.image_reader import PIECE, ImageReader, read_exactly, state_of
-from kling_async.adapters.threads import BUSY, Threads
+from kling_async.adapters.threads import WORKERS, Threads
 from kling_async.errors import ImageChanged, InvalidRequest, Issue, JournalError
 from kling_async.rules.images import SNIFF_BYTES, ImageFacts, NeedMore, Unreadable, read_facts, sniff
 from kling_async.types.image import ImageKind, ImageSource, ImageState
@@ -44,7 +44,7 @@ class LocalImages:
 
     def __init__(self, inputs: Path | None = None) -> None:
         self._inputs = inputs
-        self._threads = Threads("kling-encode", BUSY)
+        self._threads = Threads("kling-encode", WORKERS)
         self._file_digest = lru_cache(_REMEMBERED)(_digest_of)
         self._file_facts = lru_cache(_REMEMBERED)(_facts_of)
         self._file_mime = lru_cache(_REMEMBERED)(_mime_of)

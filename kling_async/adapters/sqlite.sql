@@ -1,6 +1,7 @@
 -- The journal's statements, by name. Every value is a parameter. What is looked for among the rows that were begun and are
 -- not done repeats the condition of their index word for word: without it, SQLite reads all rows.
 
+-- `sqlite_enrolment` repeats these VALUES for many rows.
 -- name: insert
 INSERT INTO row (key, name, name_fold, request, written, stage) VALUES (?, ?, ?, ?, ?, 'planned')
 ON CONFLICT (key) DO NOTHING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Final, TypeAlias
 
@@ -83,8 +84,12 @@ def _insert(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Val
 
 
 def _insert_some(connection: sqlite3.Connection, sql: Statements, rows: Sequence[_Values]) -> int:
-    statement = sql["insert"].replace(_ROW, ", ".join([_ROW] * len(rows)))
-    return connection.execute(statement, tuple(chain.from_iterable(rows))).rowcount
+    return connection.execute(_for_many(sql["insert"], len(rows)), tuple(chain.from_iterable(rows))).rowcount
+
+
+@lru_cache
+def _for_many(insert: str, rows: int) -> str:
+    return insert.replace(_ROW, ", ".join([_ROW] * rows))
 
 
 def _no_more_of_one_source(connection: sqlite3.Connection, sql: Statements) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -20,9 +21,10 @@ from kling_async.logs import get_logger
 
 T = TypeVar("T")
 
-BUSY: Final = min(4, max(2, os.cpu_count() or 1))
-"""Threads of a door whose work is to digest or to encode as much as to wait for the disk: more of them than there are
-cores would only take turns."""
+_CORES: Final = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+WORKERS: Final = min(4, max(2, _CORES))
+"""Threads of a door whose work is to digest or to encode as much as to wait for the disk. More of them than there are
+cores only take turns; with two, one may wait while the other computes; more than four were slower."""
 
 logger = get_logger(__name__)
 

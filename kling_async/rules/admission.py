@@ -88,7 +88,10 @@ class Admission:
         self._trying = False
         self._told_late = False
         self._step = START
-        self._fitted = self._burst = self._base = self._held = 0
+        self._burst = 0
+        self._base = 0  # the window before the try that began this search; 0 where none did
+        self._fitted = 0  # the most that were open at once beside what is in the air, up to the window
+        self._held = 0  # the largest window since it last sank by half
         self._streak = self._accepted_since = 0
         self._patience = PROBE_AFTER
         self._spacing = 0.0
@@ -142,10 +145,10 @@ class Admission:
     def _allowed(self) -> int:
         """Return how many may be open."""
         if self._open - self._in_air > self._limits.cap or not self._may_grow():
-            return self.window
+            return self._window
         if self._searching:
-            return min(self._limits.cap, max(self.window, self._open - self._in_air + self._step))
-        return min(self._limits.cap, self.window + (self._accepted_since >= self._patience))
+            return min(self._limits.cap, max(self._window, self._open - self._in_air + self._step))
+        return min(self._limits.cap, self._window + (self._accepted_since >= self._patience))
 
     def _allowed_in_air(self) -> int:
         """Return how many POSTs may be in the air: what is refused at the limit is never more."""
@@ -158,7 +161,7 @@ class Admission:
 
     def take(self, now: float) -> None:
         """Take a slot for a POST that starts now."""
-        self._trying = self._trying or (not self._searching and self._open >= self.window)
+        self._trying = self._trying or (not self._searching and self._open >= self._window)
         self._open += 1
         self._in_air += 1
         rate = self._limits.starts_per_second
@@ -249,9 +252,9 @@ class Admission:
         self._streak += 1
         self._told_late = False
         if self._searching or self._trying:
-            # Generations that ended without our notice let a few more in than there are slots.
-            nothing = self._base > 0 and fit <= self._base * (1 + SLACK)
-            self._meet(self._base if nothing else fit, in_vain=self._trying or nothing)
+            # Generations that ended without our notice let a few more in than there are slots: so few are no find.
+            found_nothing = self._base > 0 and fit <= self._base * (1 + SLACK)
+            self._meet(self._base if found_nothing else fit, in_vain=self._trying or found_nothing)
         elif self._streak == 1:
             # Some of what is open may have ended without our notice: the limit may be a little less than that.
             self._meet(min(fit, self._window - 1), in_vain=False)
@@ -259,15 +262,20 @@ class Admission:
             self._meet(int(DECREASE * min(fit, self._window)), in_vain=False)
 
     def _meet(self, fits: int, *, in_vain: bool) -> None:
-        """Hold so many for the limit, and search no more; a try of more was in vain, if there was one."""
+        """Hold so many for the limit, and search no more.
+
+        Args:
+            fits: How many.
+            in_vain: Whether more were tried and it came to nothing, at once or later: the next try waits twice as long.
+        """
         self._window = max(1, min(self._window, fits))
         if 2 * self._window <= self._held or (fits < 1 and not self._told_late):
             # Others fill the account, and leave it some day; or a refusal meant little: no limit is 0.
-            self._held, self._patience = self._window, min(PROBE_AFTER, self.window)
+            self._held, self._patience = self._window, min(PROBE_AFTER, self._window)
         elif in_vain:
             self._patience = min(PROBE_AFTER, 2 * self._patience)
         self._held = max(self._held, self._window)
-        self._fitted = min(self._fitted, self.window)
+        self._fitted = min(self._fitted, self._window)
         self._searching = self._trying = False
         self._met = True
         self._base = 0

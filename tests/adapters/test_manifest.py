@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -674,7 +675,7 @@ class TestDrafts:
 
     def test_a_full_disk_is_told(self) -> None:
         """In a user's words: it is the one for temporary files, of which nobody thinks."""
-        with closing(Drafts()) as drafts, files_of(60_000), pytest.raises(ManifestError, match="TMPDIR"):
+        with files_of(60_000), closing(Drafts()) as drafts, pytest.raises(ManifestError, match="TMPDIR"):
             for row in numbered(2000):
                 drafts.note(row)
 
@@ -688,17 +689,34 @@ class TestDrafts:
                 drafts.find(shown=1)
 
     def test_keys_that_rise_are_not_looked_for(self) -> None:
-        """They are all different: `9` before `10`, too. One that does not rise is found, wherever it stands."""
+        """They are all different, `9` before `10`, too: there is not even room for the search."""
         with closing(Drafts()) as drafts:
-            for row in numbered(3000):
+            for row in numbered(20_000):
                 drafts.note(row)
-            assert drafts.find(shown=1) == Repeated()
-            assert drafts._keys is None
-        for again in (1, 999, 1000, 1001, 2500):
-            rows = [*numbered(3000)]
-            found, kept = self.kept([*rows[:again], rows[again - 1], *rows[again:]])
-            assert found.same == 1
-            assert [draft.key for draft in kept] == [str(number) for number in range(1, 3001)]
+            with files_of(60_000):
+                assert drafts.find(shown=1) == Repeated()
+
+    @pytest.mark.parametrize("at", [1, 999, 1000, 1001, 2500, 3000])
+    def test_one_that_stands_twice_is_found_wherever_it_stands(self, at: int) -> None:
+        """Right behind itself, or pages away; also where only the rows before it are wanted."""
+        rows, keys = [*numbered(3000)], [str(number) for number in range(1, 3001)]
+        for repeated in (1, at):
+            with closing(Drafts()) as drafts:
+                for row in [*rows[:at], rows[repeated - 1], *rows[at:]]:
+                    drafts.note(row)
+                assert drafts.find(shown=1) == Repeated(same=1)
+                for until in (0, at, at + 1, 1500, drafts.count):
+                    kept = [draft.key for page in drafts.pages(until) for draft in page]
+                    assert kept == keys[: until if until <= at else until - 1]
+
+    def test_keys_in_any_order_are_all_kept(self) -> None:
+        """In the order of the manifest."""
+        rows = [*numbered(2500)]
+        Random(1).shuffle(rows)
+        for some in (rows, [*reversed([*numbered(2500)])]):
+            found, kept = self.kept(some)
+            assert found == Repeated()
+            assert [draft.key for draft in kept] == [row.request.key for row in some if row.request is not None]
 
 
 @contextmanager

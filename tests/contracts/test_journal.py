@@ -237,6 +237,26 @@ async def test_what_is_known_is_left_and_told_by_its_place(journal: Journal) -> 
     assert await all_rows(journal) == [known, edited, planned("a"), planned("b")]
 
 
+async def test_hundreds_at_once_are_all_told_apart(journal: Journal) -> None:
+    """More than one statement writes: the known ones among them are left, each by its own place."""
+    await enter(journal, planned("150"))
+    rows = [planned(str(number)) for number in range(250)]
+    assert await enter(journal, *rows) == [150]
+    assert (await journal.tally()).rows == 250
+    assert {record.key for record in await all_rows(journal)} == {row.key for row in rows}
+
+
+@pytest.mark.parametrize("at", [0, 99, 100, 150, 249])
+async def test_of_hundreds_with_one_name_that_is_anothers_none_goes_in(journal: Journal, at: int) -> None:
+    """Nor those that were written before it was met; the tally knows of none."""
+    await enter(journal, planned(f"CAT {at}"))
+    rows = [planned(f"cat {number}") for number in range(250)]
+    assert await enter(journal, *rows) == list(range(250))
+    assert (await journal.tally()).rows == 1
+    assert await journal.enrol(rows) != rows
+    assert (await journal.tally()).rows == 251
+
+
 async def test_where_a_new_name_is_another_rows_all_are_left(journal: Journal) -> None:
     """On some file system they would be one: who is who is found out row by row, with the same outcome as ever."""
     rows = [planned("new"), planned("Cat"), planned("cat")]

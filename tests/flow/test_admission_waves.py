@@ -124,7 +124,7 @@ async def test_the_limit_that_nobody_told_is_found_and_used(tmp_path: Path, limi
 
 async def test_a_limit_that_sinks_and_rises_is_followed(tmp_path: Path) -> None:
     """Half of it is taken away, and given back: that is known 45 accepted submits later at the latest."""
-    found = 1600 + (PROBE_AFTER / 10 + 0.5) * 240
+    found = 1600 + (PROBE_AFTER / 10 + 0.5) * 240  # ten slots till then; half a generation's time to fill ten more
     running: list[tuple[float, int]] = []
     async with world(tmp_path, limit=20, latency=0.3) as w:
 
