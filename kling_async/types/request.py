@@ -129,7 +129,7 @@ def _number(value: Any) -> Any:
     if type(value) is int or value is None:
         return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
+        return int(value.strip())  # it strips more than `int` does
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -444,3 +444,9 @@ class TestValues:
         for change in ({"duration": 7}, {"image": ""}, {"cfg_scale": 2}, {"key": ""}, {"extra": {"model": "x"}}):
             with pytest.raises(InvalidRequest):
                 evolve(request, **change)
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\n", "\u2003", "\x1c", "\x1f", "\x85"])
+def test_space_around_a_number_does_not_count(space: str) -> None:
+    """Whatever stands for space: a spreadsheet leaves some."""
+    assert ImageToVideo("a.png", duration=f"{space}5{space}", sample=f"{space}2").duration == 5  # type: ignore[arg-type]
