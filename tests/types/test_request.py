@@ -59,7 +59,7 @@ def test_all_faults_are_told_at_once_with_their_fields() -> None:
     with pytest.raises(InvalidRequest) as caught:
         ImageToVideo(
             image="",
-            prompt=5,  # type: ignore[arg-type]
+            prompt=5,
             tail_image="ftp://example.com/x.png",
             duration=7,
             negative_prompt="\ud800",
@@ -68,7 +68,7 @@ def test_all_faults_are_told_at_once_with_their_fields() -> None:
             dynamic_masks=[MASK, {"mask": "m.png", "trajectories": []}] + [MASK] * 5,
             model=" ",
             key="",
-            carry=[1],  # type: ignore[arg-type]
+            carry=[1],
             extra={"prompt": "x", "image_url": "y"},
         )
     assert [issue.field for issue in caught.value.issues] == [
@@ -298,7 +298,7 @@ class TestMasks:
             {**MASK, "trajectories": [{"x": 1, "y": 2}, [1, 2]]},
             DynamicMask(ImageSource.of("m.png"), (Point(1, 2),)),
             DynamicMask(ImageSource.of(""), (Point(1, 2), Point(3, 4))),
-            DynamicMask(ImageSource.of("m.png"), (Point(1, 2), Point("3", 4))),  # type: ignore[arg-type]
+            DynamicMask(ImageSource.of("m.png"), (Point(1, 2), Point("3", 4))),
         ],
     )
     def test_a_mask_that_is_none_is_told_by_its_place(self, mask: Any) -> None:
@@ -312,7 +312,7 @@ class TestMasks:
 
     def test_a_mask_made_by_hand_may_name_its_image(self) -> None:
         """What `of` would read from a mapping is read from a value too."""
-        mask = DynamicMask("m.png", (Point(1, 2), Point(3, 4)))  # type: ignore[arg-type]
+        mask = DynamicMask("m.png", (Point(1, 2), Point(3, 4)))
         assert ImageToVideo(URL, dynamic_masks=[mask]).dynamic_masks[0].mask == ImageSource.of("m.png")
 
 
@@ -449,4 +449,4 @@ class TestValues:
 @pytest.mark.parametrize("space", [" ", "\t", "\n", "\u2003", "\x1c", "\x1f", "\x85"])
 def test_space_around_a_number_does_not_count(space: str) -> None:
     """Whatever stands for space: a spreadsheet leaves some."""
-    assert ImageToVideo("a.png", duration=f"{space}5{space}", sample=f"{space}2").duration == 5  # type: ignore[arg-type]
+    assert ImageToVideo("a.png", duration=f"{space}5{space}", sample=f"{space}2").duration == 5
