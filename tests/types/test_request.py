@@ -59,7 +59,7 @@ def test_all_faults_are_told_at_once_with_their_fields() -> None:
     with pytest.raises(InvalidRequest) as caught:
         ImageToVideo(
             image="",
-            prompt=5,
+            prompt=5,  # type: ignore[arg-type]
             tail_image="ftp://example.com/x.png",
             duration=7,
             negative_prompt="\ud800",
@@ -68,7 +68,7 @@ def test_all_faults_are_told_at_once_with_their_fields() -> None:
             dynamic_masks=[MASK, {"mask": "m.png", "trajectories": []}] + [MASK] * 5,
             model=" ",
             key="",
-            carry=[1],
+            carry=[1],  # type: ignore[arg-type]
             extra={"prompt": "x", "image_url": "y"},
         )
     assert [issue.field for issue in caught.value.issues] == [
@@ -298,7 +298,7 @@ class TestMasks:
             {**MASK, "trajectories": [{"x": 1, "y": 2}, [1, 2]]},
             DynamicMask(ImageSource.of("m.png"), (Point(1, 2),)),
             DynamicMask(ImageSource.of(""), (Point(1, 2), Point(3, 4))),
-            DynamicMask(ImageSource.of("m.png"), (Point(1, 2), Point("3", 4))),
+            DynamicMask(ImageSource.of("m.png"), (Point(1, 2), Point("3", 4))),  # type: ignore[arg-type]
         ],
     )
     def test_a_mask_that_is_none_is_told_by_its_place(self, mask: Any) -> None:
@@ -312,7 +312,7 @@ class TestMasks:
 
     def test_a_mask_made_by_hand_may_name_its_image(self) -> None:
         """What `of` would read from a mapping is read from a value too."""
-        mask = DynamicMask("m.png", (Point(1, 2), Point(3, 4)))
+        mask = DynamicMask("m.png", (Point(1, 2), Point(3, 4)))  # type: ignore[arg-type]
         assert ImageToVideo(URL, dynamic_masks=[mask]).dynamic_masks[0].mask == ImageSource.of("m.png")
 
 
