@@ -218,6 +218,11 @@ async def halve(folder: Path, rows: int) -> None:
     await book_again.aclose()
 
 
+async def _read(outcomes: AsyncIterator[object]) -> None:
+    async for _ in outcomes:
+        pass
+
+
 async def resume(folder: Path, _rows: int) -> Figures:
     """Go on with a half-done job, up to its first POST, as `run` does."""
     from kling_async.flow.remaining import Remaining  # noqa: PLC0415
@@ -230,9 +235,12 @@ async def resume(folder: Path, _rows: int) -> Figures:
     async with batch_in(folder, service) as batch:
         choice, tally = await batch.foresee(), await batch.tally()
         assert sum(choice.new.values()) == tally.planned, choice
-        async with batch.stream(Remaining()):
+        async with batch.stream(Remaining()) as outcomes, asyncio.TaskGroup() as group:
+            # What was open when the first half ended comes first, and is taken: nothing goes on otherwise.
+            reader = group.create_task(_read(outcomes))
             await service.posted.wait()
             used = time.process_time() - cpu
+            reader.cancel()
     source.close()
     assert service.first_post is not None
     return {"seconds": service.first_post - wall, "cpu_s": used}
