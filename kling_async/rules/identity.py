@@ -173,7 +173,7 @@ def _object(members: Iterable[str]) -> str:
 def _as_written(source: ImageSource) -> str:
     if source.kind is ImageKind.BYTES:
         return f'"sha256:{hashlib.sha256(source.content).hexdigest()}"'
-    return _quote(f"{'sha256' if source.kind is ImageKind.STORED else source.kind}:{source.text}")
+    return _quote(("sha256" if source.kind is ImageKind.STORED else source.kind) + ":" + source.text)
 
 
 def _reference(source: ImageSource) -> str:
@@ -182,7 +182,7 @@ def _reference(source: ImageSource) -> str:
     text = f',"text":{_quote(source.text)}' if source.text else ""
     base = f',"base":{_quote(source.base)}' if source.base else ""
     mime = f',"mime":{_quote(source.mime)}' if source.mime else ""
-    return f'{{"kind":"{source.kind}"{text}{base}{mime}}}'
+    return '{"kind":"' + source.kind + f'"{text}{base}{mime}}}'
 
 
 def _from_reference(reference: Mapping[str, str]) -> ImageSource:

@@ -202,7 +202,10 @@ class ImageToVideo:
     @property
     def brings_bytes(self) -> bool:
         """Whether any of its images is here in memory."""
-        return ImageKind.BYTES in [source.kind for _, source in self.images]
+        images = self.images
+        return self.image.kind is ImageKind.BYTES or (
+            len(images) > 1 and ImageKind.BYTES in [source.kind for _, source in images]
+        )
 
     @property
     def images(self) -> tuple[tuple[str, ImageSource], ...]:
@@ -258,9 +261,16 @@ def _own_faults(request: ImageToVideo) -> list[Issue]:
     if sample is not None and not (_is_integer(sample) and 1 <= sample <= MAX_SAMPLE):
         issues.append(Issue("sample", f"must be a whole number from 1, not {_shown(sample)}"))
     for name, value in (("carry", request.carry), ("extra", request.extra)):
-        if value != {} and not (isinstance(value, (dict, Mapping)) and all(isinstance(key, str) for key in value)):
+        if value != {} and not (isinstance(value, (dict, Mapping)) and _are_text(value)):
             issues.append(Issue(name, "must be a mapping with text keys"))
     return issues + _extra_faults(request.extra) if request.extra else issues
+
+
+def _are_text(values: Iterable[object]) -> bool:
+    for value in values:  # noqa: SIM110 - a generator for `all` costs more than the few values
+        if not isinstance(value, str):
+            return False
+    return True
 
 
 def _extra_faults(extra: object) -> list[Issue]:
