@@ -78,17 +78,15 @@ class Admission:
         self._searching = limits.adaptive
         self._open = 0
         self._in_air = 0
-        self._answered = 0
+        self._answered = self._burst = 0
         self._met = False
         self._uncertain: set[str] = set()
         self._paused_until = -math.inf
         self._next_start = -math.inf
         self._troubles = 0
         self._one_by_one = False
-        self._trying = False
-        self._told_late = False
+        self._trying = self._told_late = False
         self._step = START
-        self._burst = 0
         self._base = 0  # the window before the try that began this search; 0 where none did
         self._fitted = 0  # the most that were open at once beside what is in the air, up to the window
         self._held = 0  # the largest window since it last sank by half
@@ -262,12 +260,7 @@ class Admission:
             self._meet(int(DECREASE * min(fit, self._window)), in_vain=False)
 
     def _meet(self, fits: int, *, in_vain: bool) -> None:
-        """Hold so many for the limit, and search no more.
-
-        Args:
-            fits: How many.
-            in_vain: Whether more were tried and it came to nothing, at once or later: the next try waits twice as long.
-        """
+        """Hold so many for the limit and search no more; after a try in vain, the next one waits twice as long."""
         self._window = max(1, min(self._window, fits))
         if 2 * self._window <= self._held or (fits < 1 and not self._told_late):
             # Others fill the account, and leave it some day; or a refusal meant little: no limit is 0.
