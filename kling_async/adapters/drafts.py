@@ -113,17 +113,12 @@ class Drafts:
             self._write()
         if self._rising:
             return Repeated()
-        search = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        try:
-            with _told():
-                found = self._find(search, shown)
-        except BaseException:
-            search.close()
-            raise
-        if found.same:
-            self._search = search
-        else:
-            search.close()
+        with _told():
+            self._search = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            found = self._find(self._search, shown)
+        if not found.same:
+            self._search.close()
+            self._search = None
         return found
 
     def _find(self, search: sqlite3.Connection, shown: int) -> Repeated:
@@ -147,6 +142,8 @@ class Drafts:
         """Yield the pages as they were written, each with the number of its first row."""
         at = 0
         for first, size in self._pages:
+            if self._file.closed:
+                raise ManifestError("the rows of the manifest were let go while they were read")
             self._file.seek(at)
             page = self._file.read(size)
             yield first, marshal.loads(page)  # noqa: S302 - this process wrote it, into a file that nobody else can open

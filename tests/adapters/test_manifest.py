@@ -709,6 +709,17 @@ class TestDrafts:
                     kept = [draft.key for page in drafts.pages(until) for draft in page]
                     assert kept == keys[: until if until <= at else until - 1]
 
+    def test_rows_that_are_let_go_meanwhile_are_missed(self) -> None:
+        """Whoever reads on is told, and takes no part of a manifest for the whole."""
+        with closing(Drafts()) as drafts:
+            for row in numbered(2000):
+                drafts.note(row)
+            drafts.find(shown=1)
+            pages = drafts.pages(drafts.count)
+            next(pages)
+        with pytest.raises(ManifestError, match="let go"):
+            next(pages)
+
     def test_keys_in_any_order_are_all_kept(self) -> None:
         """In the order of the manifest."""
         rows = [*numbered(2500)]

@@ -253,7 +253,9 @@ async def test_of_hundreds_with_one_name_that_is_anothers_none_goes_in(journal: 
     rows = [planned(f"cat {number}") for number in range(250)]
     assert await enter(journal, *rows) == list(range(250))
     assert (await journal.tally()).rows == 1
-    assert await journal.enrol(rows) != rows
+    found = await journal.enrol(rows)
+    assert [place for place, pair in enumerate(zip(found, rows, strict=True)) if pair[0] != pair[1]] == [at]
+    assert found[at] == evolve(rows[at], name=f"{distinct_stem(rows[at].key)}.mp4")
     assert (await journal.tally()).rows == 251
 
 
