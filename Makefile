@@ -65,7 +65,7 @@ tools:
 
 HOST := nginx-light curl openssl # what benchmarks/download.py is held against
 
-bench: ## Run every benchmark, quickly (ARGS="polls" runs those whose names contain it)
+bench: ## Run every benchmark in small: a quarter of an hour (ARGS="polls" runs those whose names contain it)
 	@scripts/setup.sh dev
 	@scripts/packages.sh $(HOST)
 	@$(BIN)/python -m benchmarks $(ARGS)
