@@ -188,11 +188,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain one of these")
     parser.add_argument("--rounds", type=int, help="how often each runs")
     parser.add_argument("--rows", type=int, help="how many videos")
+    parser.add_argument("--squeeze", type=float, help="how many times faster than the real service all goes")
     parser.add_argument("--json", type=Path, help="add the figures of each round to those there")
     parser.add_argument("--plot", type=Path, help="draw it, too, into an SVG")
     given = parser.parse_args()
     size = FULL if given.full else QUICK
-    size = evolve(size, rows=given.rows or size.rows)
+    size = evolve(size, rows=given.rows or size.rows, squeeze=given.squeeze or size.squeeze)
     rounds = _read(given.json)
     wanted = [one for one in contest.ALL if any(part in one.name for part in given.only)]
     wanted = [one for one in wanted if contest.is_there(one)]

@@ -98,7 +98,7 @@ class MemoryJournal:
         self._records[record.key] = record
         return record
 
-    async def save(self, record: Record) -> None:
+    async def save(self, record: Record, *, patiently: bool = False) -> None:  # noqa: ARG002  # nothing is slow here
         """Write a record's new state."""
         if record.key not in self._records:
             raise JournalError(f"row {record.key!r} is not in the journal")

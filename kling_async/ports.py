@@ -123,8 +123,12 @@ class Journal(Protocol):
         """
         ...
 
-    async def save(self, record: Record) -> None:
-        """Write a record's new state.
+    async def save(self, record: Record, *, patiently: bool = False) -> None:
+        """Write a record's new state; it is durable on return.
+
+        Args:
+            record: The row as it is now.
+            patiently: Whether it may wait a moment for what others write, so that one flush serves both.
 
         Raises:
             JournalError: It could not be written, its generation id belongs to another row, or the row is DONE already

@@ -1,12 +1,14 @@
 """Group commit on SQLite: one writer; what waits while a commit is under way goes into the next one together.
 
 A list on the loop's side, one hand-off a batch to a thread of its own, one future a caller. Nothing is ever
-acknowledged before its commit. What is written is the journal's affair.
+acknowledged before its commit. What can wait for company begins no commit while others come often, but for so long
+only. What is written is the journal's affair.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -14,13 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
 from kling_async.errors import JournalError
 
 T = TypeVar("T")
+
+PATIENCE: Final = 0.1
+"""Seconds that work waits for another's commit to go along with, where the last one began no longer ago than that."""
+
 Work = Callable[[sqlite3.Connection], Any]
 """What is done inside a transaction, on the writer's thread."""
 
@@ -115,25 +121,46 @@ class GroupCommit:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._urgent = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = -math.inf
         self._committing: asyncio.Future[None] | None = None
 
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def do(self, work: Callable[[sqlite3.Connection], T], *, patiently: bool = False) -> T:
         """Put work into the next commit, and return its result when that is durable.
 
         A caller that is cancelled leaves at once; the work is done all the same.
+
+        Args:
+            work: What is done.
+            patiently: Whether it may wait for a commit that others need: less than `PATIENCE`, and not at all where
+                there was none for so long.
         """
         # A future of its own for each: to shield one that is shared costs a caller three times as much.
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
+        self._urgent = self._urgent or not patiently
         if self._committing is None:
-            self._commit()
+            self._commit_soon()
         return await future
+
+    def _commit_soon(self) -> None:
+        """Commit what waits: at once where some of it is urgent, or nothing else was committed of late."""
+        loop = asyncio.get_running_loop()
+        if self._urgent or loop.time() - self._begun >= PATIENCE:
+            self._commit()
+        elif self._waiting and self._timer is None:
+            self._timer = loop.call_later(PATIENCE, self._commit)
 
     def _commit(self) -> None:
         """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
-        batch, self._waiting = self._waiting, []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting, self._urgent = self._waiting, [], False
         if not batch:
             return
+        self._begun = asyncio.get_running_loop().time()
         works = [work for work, _ in batch]
         job = self._connection.submit(lambda connection: _transact(connection, works))
         self._committing = asyncio.get_running_loop().create_future()
@@ -144,7 +171,7 @@ class GroupCommit:
     ) -> None:
         """Begin the next batch, so that the disk has work, and tell each caller how its own work ended."""
         self._committing = None
-        self._commit()
+        self._commit_soon()
         error = job.exception()
         results = job.result() if error is None else [_Raised(error)] * len(callers)
         for future, result in zip(callers, results, strict=True):
@@ -159,8 +186,11 @@ class GroupCommit:
     async def drain(self) -> None:
         """Wait until nothing waits any more."""
         with anyio.CancelScope(shield=True):
-            while self._committing is not None:
-                await asyncio.wait([self._committing])
+            while self._waiting or self._committing is not None:
+                if self._committing is None:
+                    self._commit()
+                else:
+                    await asyncio.wait([self._committing])
 
 
 class _Raised:

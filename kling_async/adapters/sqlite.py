@@ -115,10 +115,10 @@ class SqliteJournal:
         """Take rows in, and return each as the journal knows it, in order."""
         return await self._commits.do(lambda connection: enrol(connection, self._sql, planned))
 
-    async def save(self, record: Record) -> None:
-        """Write a record's new state."""
+    async def save(self, record: Record, *, patiently: bool = False) -> None:
+        """Write a record's new state; patiently: together with what others write."""
         values = state_of(record)
-        await self._commits.do(lambda connection: self._save_one(connection, values))
+        await self._commits.do(lambda connection: self._save_one(connection, values), patiently=patiently)
 
     def _save_one(self, connection: sqlite3.Connection, values: dict[str, Any]) -> None:
         try:

@@ -76,13 +76,12 @@ class Threads:
         Only a second cancellation leaves before. Even then the work is done.
         """
         future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        with anyio.CancelScope(shield=True):
-            try:
-                await asyncio.shield(future)
-            except asyncio.CancelledError:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
                 await asyncio.wait({future})
-                raise
-        return future.result()
+            raise
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do work that nobody waits for now; its end, or its error, is in the future."""

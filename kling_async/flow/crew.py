@@ -26,13 +26,17 @@ from kling_async.logs import generation_is, get_logger
 from kling_async.ports import Clock, Decoder, Journal, Observer, VideoStore
 from kling_async.rules.lifecycle import advance
 from kling_async.types.outcome import usd
-from kling_async.types.record import Event, Record
+from kling_async.types.record import Event, Record, Rendered, Stored
 from kling_async.types.settings import Settings
 
 logger = get_logger(__name__)
 
 GUARD: Final = 5.0
 """Seconds between two looks whether the service has been silent for too long."""
+
+_TOLD_AGAIN: Final = (Rendered, Stored)
+"""What the next process would hear again, for nothing, from the service or from the folder: nobody hurries to write it
+down. All else is money, or what must not be done twice."""
 
 
 class Instruction(enum.Enum):
@@ -128,7 +132,7 @@ class Scribe:
         for event in events:
             after = advance(after, event)
         if after is not record:
-            await self._journal.save(after)
+            await self._journal.save(after, patiently=all(isinstance(event, _TOLD_AGAIN) for event in events))
             self.tell(record, after)
         return after
 

@@ -6,12 +6,10 @@ never hold more than two blocks of a video, nor count a byte that is not written
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeAlias
-
-import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from kling_async.errors import (
     AnswerLost,
@@ -30,8 +28,8 @@ from kling_async.types.record import Verified
 BLOCK: Final = 1024 * 1024
 """Bytes gathered before they are written."""
 
-_Block: TypeAlias = tuple[Sequence[bytes], int]
-"""Pieces, and how many bytes they are."""
+Append: TypeAlias = Callable[[Sequence[bytes], int], Coroutine[Any, Any, None]]
+"""Appends a block: its pieces, and how many bytes they are."""
 
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)")
 _STRONG: Final = re.compile(r"(?!W/)[!-~]+")
@@ -70,15 +68,12 @@ class Transfer:
         What came before a cut is kept: the next try goes on from there.
         """
         await self._place(download)
-        writer = _Writer(self._append)
-        sender, receiver = anyio.create_memory_object_stream[_Block]()
-        failed: Exception | None = None
-        with sender, receiver:
-            async with anyio.create_task_group() as group:
-                group.start_soon(writer.run, receiver, group.cancel_scope)
-                failed = await _receive(download, sender)
-                sender.close()
-        failed = writer.error or failed
+        try:
+            async with asyncio.TaskGroup() as group:
+                failed = await _receive(download, _Behind(self._append, group))
+        except ExceptionGroup as refused:
+            error = refused.exceptions[0]
+            raise error from error.__cause__  # as it is, not as one of a group
         if failed is not None:
             raise failed
         if self._expected is not None and self.got != self._expected:
@@ -141,29 +136,35 @@ class Transfer:
         return Verified(self.got, self._staged.sha256(), facts.duration)
 
 
-class _Writer:
-    """Appends one block while the next one comes in; where that is full, too, its sender waits.
+class _Behind:
+    """Appends one block while the next one comes in; where that is full, too, who gives it waits.
 
     Args:
-        append: Appends a block of so many bytes.
+        append: Appends a block of so many bytes. Does it fail, the whole group ends.
+        group: Where it is done.
     """
 
-    def __init__(self, append: Callable[[Sequence[bytes], int], Awaitable[None]]) -> None:
+    def __init__(self, append: Append, group: asyncio.TaskGroup) -> None:
         self._append = append
-        self.error: Exception | None = None
-        """Why a block was refused."""
+        self._group = group
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self, blocks: MemoryObjectReceiveStream[_Block], receiving: anyio.CancelScope) -> None:
-        """Append all blocks; one that is refused ends the receiving."""
-        try:
-            async for pieces, gathered in blocks:
-                await self._append(pieces, gathered)
-        except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
-            self.error = error
-            receiving.cancel()
+    async def give(self, pieces: Sequence[bytes], gathered: int) -> None:
+        """Begin to append a block, as soon as the one before is appended."""
+        await self._previous()
+        self._task = self._group.create_task(self._append(pieces, gathered))
+
+    async def last(self, pieces: Sequence[bytes], gathered: int) -> None:
+        """Append the last block: nothing comes in meanwhile that would need a task of its own."""
+        await self._previous()
+        await self._append(pieces, gathered)
+
+    async def _previous(self) -> None:
+        if self._task is not None:
+            await self._task
 
 
-async def _receive(download: Download, blocks: MemoryObjectSendStream[_Block]) -> Exception | None:
+async def _receive(download: Download, behind: _Behind) -> Exception | None:
     """Gather what comes to blocks; return what ended it too early."""
     pieces: list[bytes] = []
     gathered, lost = 0, None
@@ -173,13 +174,13 @@ async def _receive(download: Download, blocks: MemoryObjectSendStream[_Block]) -
             gathered += len(piece)
             if gathered >= BLOCK:
                 block, pieces, gathered = (pieces, gathered), [], 0
-                await blocks.send(block)
+                await behind.give(*block)
     except AnswerLost as error:
         lost = error
     except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
         return error
     if pieces:
-        await blocks.send((pieces, gathered))
+        await behind.last(pieces, gathered)
     return lost
 
 

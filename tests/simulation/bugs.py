@@ -53,10 +53,10 @@ def post_before_the_intent() -> Iterator[None]:
         waiting[record.key] = partial(real_intend, self, record, ceiling=ceiling)
         return None
 
-    async def save(self: Any, record: Record) -> None:
+    async def save(self: Any, record: Record, *, patiently: bool = False) -> None:
         if record.key in waiting:
             await waiting.pop(record.key)()
-        await real_save(self, record)
+        await real_save(self, record, patiently=patiently)
 
     with patch.object(sqlite.SqliteJournal, "intend", intend), patch.object(sqlite.SqliteJournal, "save", save):
         yield
