@@ -327,6 +327,23 @@ async def test_a_row_that_was_never_taken_in_is_not_saved(journal: Journal) -> N
     assert await journal.get("stranger") is None
 
 
+async def test_a_save_that_waits_for_company_is_kept_on_return(journal: Journal) -> None:
+    """Behind others and before them: each is there when it returns, and the last word of a row is the last one said."""
+    row, other = await brought(journal, "row", Stage.SUBMITTED), await brought(journal, "other", Stage.SUBMITTING)
+    rendered = advance(row, Rendered(PRICE))
+    await journal.save(rendered, patiently=True)
+    assert await journal.get("row") == rendered
+
+    verified = advance(rendered, Verified(9, "ab" * 32, 5.0))
+    submitted = advance(other, Accepted("id of other", PRICE))
+    await asyncio.gather(
+        journal.save(verified, patiently=True), journal.save(submitted), journal.save(advance(verified, Stored()))
+    )
+    assert await all_rows(journal) == [advance(verified, Stored()), submitted]
+    tally = await journal.tally()
+    assert (tally.submitted, tally.rendered, tally.done) == (1, 0, 1)
+
+
 async def test_a_generation_belongs_to_one_row(journal: Journal) -> None:
     """A second row with the same id is refused, with the id; both rows stay as they were."""
     one = await brought(journal, "one", Stage.SUBMITTED)
