@@ -1,7 +1,7 @@
 """The whole job, side by side: rows in, files out, against one stand-in service. Ours, the floor, and the peers.
 
     python -m benchmarks.whole_job [--full] [--only PART_OF_A_NAME ...] [--rows N] [--rounds N]
-                                   [--json FILE] [--plot FILE]
+                                   [--squeeze TIMES] [--json FILE] [--plot FILE]
 
 Each contender submits every row, waits for its generation, and writes its video to the disk, at most so many at once.
 All times of the real service are squeezed by one factor, and so is what each contender waits between two polls: 10 s,

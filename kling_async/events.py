@@ -58,11 +58,18 @@ class EventFile:
             ConfigurationError: It cannot be written.
         """
         try:
-            self._handle = await self._threads.finish(partial(_open, self._path))
+            await self._threads.finish(self._open)
         except OSError as error:
             self._threads.close()
             raise ConfigurationError(f"events cannot be written to {self._path}: {describe(error)}") from error
+        except BaseException:
+            await self.__aexit__()  # it was left meanwhile: what is open by now is closed
+            raise
         return self
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._handle = os.open(self._path, flags, 0o666)
 
     async def __aexit__(self, *_: object) -> None:
         """Write what waits, and close the file."""
@@ -124,7 +131,3 @@ def line_of(before: Record, after: Record, at: float) -> bytes:
         "message": None if trouble is None else trouble.message,
     }
     return json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -124,11 +124,12 @@ class Journal(Protocol):
         ...
 
     async def save(self, record: Record, *, patiently: bool = False) -> None:
-        """Write a record's new state; it is durable on return.
+        """Write a record's new state. What is saved of a row later is never written earlier.
 
         Args:
             record: The row as it is now.
-            patiently: Whether it may wait a moment for what others write, so that one flush serves both.
+            patiently: Whether it may wait for what others write, some tenths of a second, so that one flush serves
+                both; to heed it is the journal's own affair.
 
         Raises:
             JournalError: It could not be written, its generation id belongs to another row, or the row is DONE already

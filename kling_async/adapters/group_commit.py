@@ -25,7 +25,7 @@ from kling_async.errors import JournalError
 T = TypeVar("T")
 
 PATIENCE: Final = 0.1
-"""Seconds that work waits for another's commit to go along with, where the last one began no longer ago than that."""
+"""Seconds at the most from the beginning of the last commit until work that can wait begins one of its own."""
 
 Work = Callable[[sqlite3.Connection], Any]
 """What is done inside a transaction, on the writer's thread."""
@@ -47,7 +47,13 @@ class Connection:
         self._closed = False
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Begin work on the thread, and return its future."""
+        """Begin work on the thread, and return its future.
+
+        Raises:
+            JournalError: The connection is closed.
+        """
+        if self._closed:
+            raise JournalError(f"the journal {self._path} is closed")
         return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -114,6 +120,9 @@ class Connection:
 class GroupCommit:
     """Commits work in groups.
 
+    It is idle (nothing waits), gathering (only work that can wait does, and the timer is set), or committing (there is
+    no timer; what comes waits for the end of the commit).
+
     Args:
         connection: The writer's own connection.
     """
@@ -123,7 +132,8 @@ class GroupCommit:
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
         self._urgent = False
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = -math.inf
+        self._last_begun = -math.inf
+        """Of the loop's clock."""
         self._committing: asyncio.Future[None] | None = None
 
     async def do(self, work: Callable[[sqlite3.Connection], T], *, patiently: bool = False) -> T:
@@ -133,24 +143,29 @@ class GroupCommit:
 
         Args:
             work: What is done.
-            patiently: Whether it may wait for a commit that others need: less than `PATIENCE`, and not at all where
-                there was none for so long.
+            patiently: Whether it may wait for a commit that others need. If none comes, its own begins `PATIENCE` after
+                the last one began, or when that ends; at once, where that is past.
+
+        Raises:
+            JournalError: It could not be written: the disk or SQLite refused, or the journal is closed.
+            Exception: What the work itself raised; nothing of it is written then.
         """
         # A future of its own for each: to shield one that is shared costs a caller three times as much.
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         self._urgent = self._urgent or not patiently
         if self._committing is None:
-            self._commit_soon()
+            self._commit_or_wait()
         return await future
 
-    def _commit_soon(self) -> None:
-        """Commit what waits: at once where some of it is urgent, or nothing else was committed of late."""
+    def _commit_or_wait(self) -> None:
+        """Commit what waits: at once where some of it is urgent or the last commit is long past, else when it is."""
         loop = asyncio.get_running_loop()
-        if self._urgent or loop.time() - self._begun >= PATIENCE:
+        due = self._last_begun + PATIENCE
+        if self._urgent or loop.time() >= due:
             self._commit()
         elif self._waiting and self._timer is None:
-            self._timer = loop.call_later(PATIENCE, self._commit)
+            self._timer = loop.call_at(due, self._commit)
 
     def _commit(self) -> None:
         """Hand everything that waits to the writer's thread; what comes meanwhile is the next batch."""
@@ -160,18 +175,28 @@ class GroupCommit:
         batch, self._waiting, self._urgent = self._waiting, [], False
         if not batch:
             return
-        self._begun = asyncio.get_running_loop().time()
+        self._last_begun = asyncio.get_running_loop().time()
         works = [work for work, _ in batch]
-        job = self._connection.submit(lambda connection: _transact(connection, works))
+        try:
+            job = self._connection.submit(lambda connection: _transact(connection, works))
+        except JournalError as error:
+            self._refuse(batch, error)
+            return
         self._committing = asyncio.get_running_loop().create_future()
         job.add_done_callback(partial(self._committed, [future for _, future in batch], self._committing))
+
+    def _refuse(self, batch: Sequence[tuple[Work, asyncio.Future[Any]]], error: JournalError) -> None:
+        """Tell all callers of a batch that it cannot be written."""
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
 
     def _committed(
         self, callers: list[asyncio.Future[Any]], over: asyncio.Future[None], job: asyncio.Future[list[Any]]
     ) -> None:
         """Begin the next batch, so that the disk has work, and tell each caller how its own work ended."""
         self._committing = None
-        self._commit_soon()
+        self._commit_or_wait()
         error = job.exception()
         results = job.result() if error is None else [_Raised(error)] * len(callers)
         for future, result in zip(callers, results, strict=True):
@@ -189,7 +214,7 @@ class GroupCommit:
             while self._waiting or self._committing is not None:
                 if self._committing is None:
                     self._commit()
-                else:
+                if self._committing is not None:
                     await asyncio.wait([self._committing])
 
 

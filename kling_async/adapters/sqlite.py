@@ -116,7 +116,7 @@ class SqliteJournal:
         return await self._commits.do(lambda connection: enrol(connection, self._sql, planned))
 
     async def save(self, record: Record, *, patiently: bool = False) -> None:
-        """Write a record's new state; patiently: together with what others write."""
+        """Write a record's new state; patiently: it may wait for what others write."""
         values = state_of(record)
         await self._commits.do(lambda connection: self._save_one(connection, values), patiently=patiently)
 

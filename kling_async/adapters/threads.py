@@ -76,12 +76,13 @@ class Threads:
         Only a second cancellation leaves before. Even then the work is done.
         """
         future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
                 await asyncio.wait({future})
-            raise
+                raise
+        return future.result()
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do work that nobody waits for now; its end, or its error, is in the future."""

@@ -34,9 +34,10 @@ logger = get_logger(__name__)
 GUARD: Final = 5.0
 """Seconds between two looks whether the service has been silent for too long."""
 
-_TOLD_AGAIN: Final = (Rendered, Stored)
-"""What the next process would hear again, for nothing, from the service or from the folder: nobody hurries to write it
-down. All else is money, or what must not be done twice."""
+_PATIENT: Final = (Rendered, Stored)
+"""Events that are lost at no cost: the next process hears `Rendered` from a poll, which is free, and finds `Stored` by
+the digest that `Verified` wrote. All others are written at once: they are rare, or money, or needed on the disk before
+what follows."""
 
 
 class Instruction(enum.Enum):
@@ -132,7 +133,7 @@ class Scribe:
         for event in events:
             after = advance(after, event)
         if after is not record:
-            await self._journal.save(after, patiently=all(isinstance(event, _TOLD_AGAIN) for event in events))
+            await self._journal.save(after, patiently=all(isinstance(event, _PATIENT) for event in events))
             self.tell(record, after)
         return after
 

@@ -222,8 +222,8 @@ class Ledger:
                 return
             if isinstance(event, Rendered):
                 self._hear_price(record, event.credits)
+                await self.purse.write()  # what is held for others first: the row itself can wait for company
             await self.scribe.move(record, event)
-            await self.purse.write()
 
     async def stored(self, file: VideoFile) -> None:
         """Write that a generation's video stands under its name: the rows that it is for are DONE."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
 
 from kling_async.errors import (
     AnswerLost,
@@ -28,7 +31,7 @@ from kling_async.types.record import Verified
 BLOCK: Final = 1024 * 1024
 """Bytes gathered before they are written."""
 
-Append: TypeAlias = Callable[[Sequence[bytes], int], Coroutine[Any, Any, None]]
+_Append: TypeAlias = Callable[[Sequence[bytes], int], Awaitable[None]]
 """Appends a block: its pieces, and how many bytes they are."""
 
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)")
@@ -66,14 +69,22 @@ class Transfer:
         """Take an answer's bytes, from where they begin.
 
         What came before a cut is kept: the next try goes on from there.
+
+        Raises:
+            LinkExpired: The host refuses the link.
+            ServerTrouble: It is in trouble.
+            AnswerLost: It broke off.
+            Truncated: Fewer or more bytes came than were announced, or it gave another status.
+            NotAVideo: It is no MP4.
+            DownloadError: It is too large (`TooLarge`), or the disk refused it (also `DiskFull`).
         """
         await self._place(download)
         try:
-            async with asyncio.TaskGroup() as group:
-                failed = await _receive(download, _Behind(self._append, group))
+            async with anyio.create_task_group() as group:
+                failed = await _receive(download, _Appender(self._append, group))
         except ExceptionGroup as refused:
-            error = refused.exceptions[0]
-            raise error from error.__cause__  # as it is, not as one of a group
+            error = refused.exceptions[0]  # blocks go one at a time: the first that is refused is the last
+            raise error from error.__cause__
         if failed is not None:
             raise failed
         if self._expected is not None and self.got != self._expected:
@@ -136,35 +147,35 @@ class Transfer:
         return Verified(self.got, self._staged.sha256(), facts.duration)
 
 
-class _Behind:
+class _Appender:
     """Appends one block while the next one comes in; where that is full, too, who gives it waits.
 
     Args:
-        append: Appends a block of so many bytes. Does it fail, the whole group ends.
-        group: Where it is done.
+        append: Appends a block of so many bytes.
+        group: The task group of the download. A block that is refused cancels what goes on in it.
     """
 
-    def __init__(self, append: Append, group: asyncio.TaskGroup) -> None:
+    def __init__(self, append: _Append, group: TaskGroup) -> None:
         self._append = append
         self._group = group
-        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Semaphore(1)
 
-    async def give(self, pieces: Sequence[bytes], gathered: int) -> None:
+    async def begin(self, pieces: Sequence[bytes], gathered: int) -> None:
         """Begin to append a block, as soon as the one before is appended."""
-        await self._previous()
-        self._task = self._group.create_task(self._append(pieces, gathered))
+        await self._turn.acquire()
+        self._group.start_soon(self._appended, pieces, gathered)
 
-    async def last(self, pieces: Sequence[bytes], gathered: int) -> None:
-        """Append the last block: nothing comes in meanwhile that would need a task of its own."""
-        await self._previous()
+    async def finish(self, pieces: Sequence[bytes], gathered: int) -> None:
+        """Append the last block, without a task: nothing comes in meanwhile. Raises what the disk says."""
+        await self._turn.acquire()
+        await self._appended(pieces, gathered)
+
+    async def _appended(self, pieces: Sequence[bytes], gathered: int) -> None:
         await self._append(pieces, gathered)
-
-    async def _previous(self) -> None:
-        if self._task is not None:
-            await self._task
+        self._turn.release()
 
 
-async def _receive(download: Download, behind: _Behind) -> Exception | None:
+async def _receive(download: Download, blocks: _Appender) -> Exception | None:
     """Gather what comes to blocks; return what ended it too early."""
     pieces: list[bytes] = []
     gathered, lost = 0, None
@@ -174,13 +185,13 @@ async def _receive(download: Download, behind: _Behind) -> Exception | None:
             gathered += len(piece)
             if gathered >= BLOCK:
                 block, pieces, gathered = (pieces, gathered), [], 0
-                await behind.give(*block)
+                await blocks.begin(*block)
     except AnswerLost as error:
         lost = error
     except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
         return error
     if pieces:
-        await behind.last(pieces, gathered)
+        await blocks.finish(pieces, gathered)
     return lost
 
 

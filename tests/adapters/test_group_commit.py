@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kling_async.adapters.group_commit import PATIENCE, Connection, GroupCommit
+from kling_async.errors import JournalError
 
 pytestmark = pytest.mark.looptime
 
@@ -68,7 +69,7 @@ async def table(tmp_path: Path) -> AsyncIterator[Table]:
 async def test_in_a_quiet_time_the_patient_one_is_written_at_once(table: Table) -> None:
     """Nobody else has written of late: there is nobody to wait for."""
     assert await table.write("first", patiently=True) == "first"
-    await asyncio.sleep(PATIENCE)
+    await asyncio.sleep(2 * PATIENCE)
     began = now()
     await table.write("second", patiently=True)
     assert now() - began < SHORT
@@ -89,9 +90,9 @@ async def test_the_patient_one_goes_along_with_the_next(table: Table) -> None:
 
 
 async def test_where_nobody_comes_it_does_not_wait_long(table: Table) -> None:
-    """All that wait are written together, as long after the first as is said, and not once more."""
-    await table.write("before")
+    """All that wait are written together, as long after the last commit as is said, and not once more."""
     began = now()
+    await table.write("before")
     first = table.begin("first", patiently=True)
     await asyncio.sleep(2 * SHORT)
     second = table.begin("second", patiently=True)
@@ -144,3 +145,48 @@ async def test_who_closes_waits_for_no_company(table: Table) -> None:
     assert now() - began < SHORT
     assert table.durable() == ["before", "patient"]
     assert await patient == "patient"
+
+
+async def test_the_second_wait_ends_as_the_first_did(table: Table) -> None:
+    """Each has a timer of its own."""
+    await table.write("before")
+    await table.write("one", patiently=True)
+    async with asyncio.timeout(5 * PATIENCE):
+        await table.write("two", patiently=True)
+    assert table.batches == [["before"], ["one"], ["two"]]
+
+
+async def test_a_wait_that_was_cut_short_does_not_cut_the_next(table: Table) -> None:
+    """The timer of one that went along with another is gone."""
+    await table.write("before")
+    first = table.begin("first", patiently=True)
+    await asyncio.sleep(2 * SHORT)
+    await table.write("urgent")
+    await first
+    await asyncio.sleep(SHORT)
+    second = table.begin("second", patiently=True)
+    await asyncio.sleep(2 * SHORT)
+    assert not second.done()
+
+
+async def test_one_that_can_wait_makes_no_other_wait(table: Table) -> None:
+    """Behind a commit, an urgent one and then a patient one: both are written when it ends."""
+    before = table.begin("before")
+    await asyncio.sleep(0)
+    both = [table.begin("urgent"), table.begin("patient", patiently=True)]
+    began = now()
+    await asyncio.gather(before, *both)
+    assert now() - began < SHORT
+
+
+@pytest.mark.parametrize("patiently", [True, False])
+async def test_what_comes_when_it_is_closed_is_refused(table: Table, *, patiently: bool) -> None:
+    """Nobody waits for ever: after a commit of late, and in a quiet time."""
+    await table.write("before")
+    await table.connection.close()
+    for _ in range(2):
+        async with asyncio.timeout(5 * PATIENCE):
+            with pytest.raises(JournalError, match="is closed"):
+                await table.write("late", patiently=patiently)
+        await asyncio.sleep(2 * PATIENCE)
+    assert table.durable() == ["before"]

@@ -331,15 +331,18 @@ async def test_a_save_that_waits_for_company_is_kept_on_return(journal: Journal)
     """Behind others and before them: each is there when it returns, and the last word of a row is the last one said."""
     row, other = await brought(journal, "row", Stage.SUBMITTED), await brought(journal, "other", Stage.SUBMITTING)
     rendered = advance(row, Rendered(PRICE))
-    await journal.save(rendered, patiently=True)
-    assert await journal.get("row") == rendered
-
     verified = advance(rendered, Verified(9, "ab" * 32, 5.0))
-    submitted = advance(other, Accepted("id of other", PRICE))
-    await asyncio.gather(
-        journal.save(verified, patiently=True), journal.save(submitted), journal.save(advance(verified, Stored()))
-    )
-    assert await all_rows(journal) == [advance(verified, Stored()), submitted]
+    done, submitted = advance(verified, Stored()), advance(other, Accepted("id of other", PRICE))
+    said: list[Record] = []
+
+    async def save(record: Record, *, patiently: bool) -> None:
+        said.append(record)
+        await journal.save(record, patiently=patiently)
+        assert await journal.get(record.key) in said[said.index(record) :]
+
+    await save(rendered, patiently=True)
+    await asyncio.gather(save(verified, patiently=True), save(submitted, patiently=False), save(done, patiently=False))
+    assert await all_rows(journal) == [done, submitted]
     tally = await journal.tally()
     assert (tally.submitted, tally.rendered, tally.done) == (1, 0, 1)
 
