@@ -130,7 +130,7 @@ class GroupCommit:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
-        self._urgent = False
+        self._urgent = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._last_begun = -math.inf
         """Of the loop's clock."""
@@ -159,10 +159,10 @@ class GroupCommit:
         return await future
 
     def _commit_or_wait(self) -> None:
-        """Commit what waits: at once where some of it is urgent or the last commit is long past, else when it is."""
+        """Commit what waits: now where some of it is urgent, or the last commit is long past; else as soon as it is."""
         loop = asyncio.get_running_loop()
         due = self._last_begun + PATIENCE
-        if self._urgent or loop.time() >= due:
+        if self._urgent or self._closing or loop.time() >= due:
             self._commit()
         elif self._waiting and self._timer is None:
             self._timer = loop.call_at(due, self._commit)
@@ -209,7 +209,8 @@ class GroupCommit:
         over.set_result(None)
 
     async def drain(self) -> None:
-        """Wait until nothing waits any more."""
+        """Wait until nothing waits any more; from now on nothing waits for company."""
+        self._closing = True
         with anyio.CancelScope(shield=True):
             while self._waiting or self._committing is not None:
                 if self._committing is None:

@@ -79,12 +79,11 @@ class Transfer:
             DownloadError: It is too large (`TooLarge`), or the disk refused it (also `DiskFull`).
         """
         await self._place(download)
-        try:
-            async with anyio.create_task_group() as group:
-                failed = await _receive(download, _Appender(self._append, group))
-        except ExceptionGroup as refused:
-            error = refused.exceptions[0]  # blocks go one at a time: the first that is refused is the last
-            raise error from error.__cause__
+        failed: Exception | None = None
+        async with anyio.create_task_group() as group:
+            blocks = _Appender(self._append, group)
+            failed = await _receive(download, blocks)
+        failed = blocks.refused or failed
         if failed is not None:
             raise failed
         if self._expected is not None and self.got != self._expected:
@@ -152,13 +151,15 @@ class _Appender:
 
     Args:
         append: Appends a block of so many bytes.
-        group: The task group of the download. A block that is refused cancels what goes on in it.
+        group: The task group of the download. A block that is refused ends it, the receiving too.
     """
 
     def __init__(self, append: _Append, group: TaskGroup) -> None:
         self._append = append
         self._group = group
         self._turn = asyncio.Semaphore(1)
+        self.refused: Exception | None = None
+        """Why a block was refused; no further one is appended."""
 
     async def begin(self, pieces: Sequence[bytes], gathered: int) -> None:
         """Begin to append a block, as soon as the one before is appended."""
@@ -166,13 +167,18 @@ class _Appender:
         self._group.start_soon(self._appended, pieces, gathered)
 
     async def finish(self, pieces: Sequence[bytes], gathered: int) -> None:
-        """Append the last block, without a task: nothing comes in meanwhile. Raises what the disk says."""
+        """Append the last block, without a task: nothing comes in meanwhile."""
         await self._turn.acquire()
         await self._appended(pieces, gathered)
 
     async def _appended(self, pieces: Sequence[bytes], gathered: int) -> None:
-        await self._append(pieces, gathered)
-        self._turn.release()
+        try:
+            await self._append(pieces, gathered)
+        except Exception as error:  # noqa: BLE001  # told as it is, not as one of a group
+            self.refused = error
+            self._group.cancel_scope.cancel()
+        else:
+            self._turn.release()
 
 
 async def _receive(download: Download, blocks: _Appender) -> Exception | None:

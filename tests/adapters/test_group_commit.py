@@ -190,3 +190,13 @@ async def test_what_comes_when_it_is_closed_is_refused(table: Table, *, patientl
                 await table.write("late", patiently=patiently)
         await asyncio.sleep(2 * PATIENCE)
     assert table.durable() == ["before"]
+
+
+async def test_what_comes_while_it_is_being_closed_is_written_at_once(table: Table) -> None:
+    """After the last look at what waits, and before the connection goes: nobody would write it later."""
+    await table.write("before")
+    await table.commits.drain()
+    began = now()
+    await table.write("late", patiently=True)
+    assert now() - began < SHORT
+    assert table.durable() == ["before", "late"]

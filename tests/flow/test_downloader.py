@@ -572,6 +572,15 @@ class Slow:
         await self.store.restart()
 
 
+class Silent(Slow):
+    """A host that falls silent at the end."""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        async for piece in super().pieces():
+            yield piece
+        await asyncio.sleep(3600)
+
+
 @asynccontextmanager
 async def slowly(content: Sequence[bytes | Exception], disk: Exception | None = None) -> AsyncIterator[Any]:
     async with MemoryStore().stage("a.mp4") as staged:
@@ -613,13 +622,6 @@ async def test_a_cut_while_a_block_is_written_keeps_all_that_came() -> None:
 @pytest.mark.parametrize("error", [DiskFull("no room"), DownloadError("refused"), ZeroDivisionError("a fault")])
 async def test_a_block_that_is_refused_ends_the_receiving_at_once(error: Exception) -> None:
     """However long the host would be silent; what is told is the disk's own error, and what was written is known."""
-
-    class Silent(Slow):
-        async def pieces(self) -> AsyncIterator[bytes]:
-            async for piece in super().pieces():
-                yield piece
-            await asyncio.sleep(3600)
-
     async with slowly([]) as (slow, transfer):
         slow.disk = error
         began = now()
@@ -628,6 +630,21 @@ async def test_a_block_that_is_refused_ends_the_receiving_at_once(error: Excepti
         assert raised.value is error
         assert now() - began == 5.0
         assert transfer.got == slow.written == BLOCK
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_is_cancelled_as_a_block_is_refused_is_cancelled(turns: int) -> None:
+    """Some turns of the loop sooner or later: the disk's error never takes the place of a cancellation."""
+    async with slowly([]) as (slow, transfer):
+        slow.disk = DiskFull("no room")
+        taking = asyncio.create_task(transfer.take(Silent(halves(LARGE)[:4])))
+        await asyncio.sleep(5.0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        in_time = taking.cancel()
+        await asyncio.wait([taking])
+        assert taking.cancelled() == in_time
+        assert in_time or isinstance(taking.exception(), DiskFull)
 
 
 async def test_an_error_that_nobody_foresaw_comes_out_as_it_is() -> None:
