@@ -104,8 +104,10 @@ class Kind:
         """Seconds of the mean lag asked for."""
         self._longest = max(self._pace.interval_max, LONG * self.lag)
         self._schedule = Schedule(self.durations.hazard, self.lag * self._gain)
-        self.first = self.interval(0.0, 0.0), self.interval(0.0, 1.0)
-        """Seconds until the first poll: at the least, and at the most."""
+        self.first = self.interval(0.0, 0.0)
+        """Seconds until the first poll, at the least…"""
+        self.spread = self.interval(0.0, 1.0) - self.first
+        """…and how many more it may be."""
 
     def interval(self, age: float, draw: float) -> float:
         """Return the seconds until the next poll."""
@@ -176,18 +178,17 @@ class PollAgenda:
             found = self._kinds[kind] = Kind(self._pace)
         if age > ran:
             # What was open when an earlier process stopped may be finished: ask soon, but not all in one instant.
-            low, high, seen = 0.0, self._pace.interval_min, -1.0
+            wait, seen = self._pace.interval_min * draw, -1.0
         elif age > 0:
-            low = high = found.interval(age, draw)
-            seen = ran
+            wait, seen = found.interval(age, draw), ran
         else:
-            (low, high), seen = found.first, 0.0
+            wait, seen = found.first + found.spread * draw, 0.0
         if self._left_out and generation_id in self._left_out:
             # It was removed while a poll was under way: the answer to that one is the next.
             self._left_out.discard(generation_id)
-            self._watched[generation_id] = kind, now - age, seen, _OUT
-            return
-        bucket = self._put(generation_id, now + low + (high - low) * draw)
+            bucket = _OUT
+        else:
+            bucket = self._put(generation_id, now + wait)
         self._watched[generation_id] = kind, now - age, seen, bucket
 
     def remove(self, generation_id: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve, fields
 
@@ -137,68 +137,65 @@ def advance(record: Record, event: Event) -> Record:
         return record
     if record.fallback is not None and (record.stage, type(event)) in LEADS_BACK:
         return evolve(record, **{name: getattr(record.fallback, name) for name in _STANDING})
-    return evolve(_noted(record, event), stage=stage, trouble=_trouble_of(event))
+    return evolve(record, **_told_by(event, record), stage=stage, trouble=_trouble_of(event))
 
 
-def _noted(record: Record, event: Event) -> Record:
-    """Take over what the event tells."""
+def _told_by(event: Event, record: Record) -> dict[str, Any]:
+    """Return what changes by what the event tells, beside stage and trouble."""
     match event:
         case Intended():
             return _intended(record, event)
         case Accepted(generation_id, credits_):
-            return evolve(record, generation_id=generation_id, credits=_told(credits_, record))
+            return {"generation_id": generation_id, "credits": _charged(credits_, record)}
         case Rendered(credits_):
-            return evolve(record, credits=_told(credits_, record), fallback=None)
+            return {"credits": _charged(credits_, record), "fallback": None}
         case Verified(size, sha256, seconds):  # Refetched, too, which is one
-            return evolve(record, size=size, sha256=sha256, seconds=seconds)
+            return {"size": size, "sha256": sha256, "seconds": seconds}
         case Shared(generation_id, content, size, sha256, seconds):
-            return evolve(
-                record,
-                generation_id=None,
-                shares=generation_id,
-                credits=None,
-                content=content,
-                size=size,
-                sha256=sha256,
-                seconds=seconds,
-            )
+            return {
+                "generation_id": None,
+                "shares": generation_id,
+                "credits": None,
+                "content": content,
+                "size": size,
+                "sha256": sha256,
+                "seconds": seconds,
+            }
         case Resubmitted(intent):
-            return _intended(_given_up(record), intent)
+            return _given_up(record) | _intended(record, intent)
         case Unsent() | Unbought() | Refused() | Failed():
-            return evolve(record, credits=None)
-    return record
+            return {"credits": None}
+    return {}
 
 
-def _intended(record: Record, intent: Intended) -> Record:
+def _intended(record: Record, intent: Intended) -> dict[str, Any]:
     """Take over what the intent tells; nothing of an earlier POST is left."""
-    return evolve(
-        record,
-        client_request_id=intent.client_request_id,
-        sent_at=intent.at,
-        sent_with=intent.sent_with,
-        content=intent.content,
-        credits=intent.credits,
-        attempt=record.attempt + 1,
-        generation_id=None,
-        shares=None,
-        size=None,
-        sha256=None,
-        seconds=None,
-    )
+    return {
+        "client_request_id": intent.client_request_id,
+        "sent_at": intent.at,
+        "sent_with": intent.sent_with,
+        "content": intent.content,
+        "credits": intent.credits,
+        "attempt": record.attempt + 1,
+        "generation_id": None,
+        "shares": None,
+        "size": None,
+        "sha256": None,
+        "seconds": None,
+    }
 
 
-def _given_up(record: Record) -> Record:
+def _given_up(record: Record) -> dict[str, Any]:
     """Give up what stands behind a row; neither its money nor the way to find it again, nor to lead back, is lost."""
     known = record.generation_id or record.client_request_id
-    return evolve(
-        record,
-        sunk=record.sunk + (record.credits or 0),
-        former=record.former if known is None else (*record.former, known),
-        fallback=Standing(**{name: getattr(record, name) for name in _STANDING}),
-    )
+    return {
+        "sunk": record.sunk + (record.credits or 0),
+        "former": record.former if known is None else (*record.former, known),
+        "fallback": Standing(**{name: getattr(record, name) for name in _STANDING}),
+    }
 
 
-def _told(credits_: int | None, record: Record) -> int | None:
+def _charged(credits_: int | None, record: Record) -> int | None:
     return record.credits if credits_ is None else credits_
 
 

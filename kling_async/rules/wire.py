@@ -32,6 +32,7 @@ _RUNNING: Final = frozenset(
 )
 FINISHED: Final = frozenset({"completed", "succeeded"})
 """What the service says of a finished generation, whether it gives a link to its video or not."""
+_NO_USAGE: Final = Usage()
 _FAILED: Final = frozenset({"error", "failed", "cancelled", "canceled", "expired"})
 
 
@@ -208,7 +209,7 @@ def decode_poll(reply: HttpReply, *, generation_id: str) -> Generation:
 
 def _read_generation(document: object, *, fallback_id: str | None, reply: HttpReply) -> Generation | None:
     """Read a generation object; None where it is none, or names no id."""
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return None
     generation_id = id_of(document.get("id")) or id_of(document.get("generation_id")) or fallback_id
     if generation_id is None:
@@ -238,7 +239,7 @@ def _status_of(word: str, *, has_video: bool) -> GenerationStatus:
 
 def _video_of(value: object) -> RemoteVideo | None:
     for candidate in value if isinstance(value, list) else [value]:
-        fields: Mapping[object, object] = candidate if isinstance(candidate, Mapping) else {"url": candidate}
+        fields: Mapping[object, object] = candidate if isinstance(candidate, dict) else {"url": candidate}
         url = fields.get("url")
         if isinstance(url, str) and _is_link(url.strip()):
             size = fields.get("file_size")
@@ -260,9 +261,9 @@ def _text(value: object) -> str | None:
 
 
 def _usage_of(meta: object) -> Usage:
-    usage = meta.get("usage") if isinstance(meta, Mapping) else None
-    if not isinstance(usage, Mapping):
-        return Usage()
+    usage = meta.get("usage") if isinstance(meta, dict) else None
+    if not isinstance(usage, dict):
+        return _NO_USAGE
     used, spent = _amount(usage.get("credits_used")), _amount(usage.get("usd_spent"))
     if used is None and spent is not None:
         used = _amount(spent * CREDITS_PER_USD)
