@@ -54,6 +54,7 @@ class Site:
         self.port = port
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+        self._kept: socket.socket | None = None
 
     async def listen(self) -> None:
         """Open the port, unless it is open."""
@@ -67,6 +68,7 @@ class Site:
                 access_log=None,
                 keepalive_timeout=self._settings.keepalive,
             )
+        self._give_up_port()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             self._server, self._host, self.port, backlog=4_096, reuse_address=True
@@ -74,10 +76,10 @@ class Site:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Close the port and cut every connection. New ones are refused."""
+        """Refuse new connections and cut every one there is. The port stays taken: nobody else answers there."""
         if self._listener is None or self._server is None:
             return
-        self._listener.close()
+        self._keep_port(self._listener)
         self._listener = None
         for connection in self._server.connections:
             if connection.transport is not None:
@@ -87,8 +89,29 @@ class Site:
     async def close(self) -> None:
         """Close the port for good; handlers that still wait are cancelled."""
         await self.refuse()
+        self._give_up_port()
         if self._server is not None:
             await self._server.shutdown(_GRACE)
+
+    def _keep_port(self, listener: asyncio.Server) -> None:
+        """Close a listener, and keep its port by a socket that listens to nobody."""
+        listening = listener.sockets[0]
+        family, place = listening.family, listening.getsockname()
+        listener.close()
+        kept = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that were cut still have it
+            kept.bind(place)
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # from now on it is shared with nobody
+        except OSError:
+            kept.close()
+        else:
+            self._kept = kept
+
+    def _give_up_port(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _request(
         self,

@@ -243,8 +243,8 @@ def sunk_money_is_forgotten() -> Iterator[None]:
     """Give the money of what was given up back to the budget."""
     real = lifecycle._given_up
 
-    def given_up(record: Record) -> Record:
-        return evolve(real(record), sunk=record.sunk)
+    def given_up(record: Record) -> dict[str, Any]:
+        return real(record) | {"sunk": record.sunk}
 
     with patch.object(lifecycle, "_given_up", given_up):
         yield

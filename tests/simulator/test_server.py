@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,16 @@ async def test_outage(visit: Visit) -> None:
         await visitor.sim.listen_again()
         assert (visitor.sim.base_url, visitor.sim.cdn_url) == addresses
         assert (await visitor.poll(generation_id)).json["status"] == "completed"
+
+
+async def test_nobody_else_gets_the_ports_of_an_outage() -> None:
+    """A server that lets the system choose its port is never the one that is asked meanwhile."""
+    async with Simulator(SimulatorSettings(clips="template")) as sim:
+        ports = [URL(address).port for address in (sim.base_url, sim.cdn_url)]
+        await sim.stop_listening()
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
 
 
 @pytest.mark.looptime
