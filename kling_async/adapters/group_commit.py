@@ -1,8 +1,8 @@
 """Group commit on SQLite: one writer; what waits while a commit is under way goes into the next one together.
 
 A list on the loop's side, one hand-off a batch to a thread of its own, one future a caller. Nothing is ever
-acknowledged before its commit. What can wait for company begins no commit while others come often, but for so long
-only. What is written is the journal's affair.
+acknowledged before its commit. What can wait for company begins no commit within `PATIENCE` of the last one. What is
+written is the journal's affair.
 """
 
 from __future__ import annotations

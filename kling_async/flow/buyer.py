@@ -183,7 +183,7 @@ class Buyer:
         """Save that a row's video is finished at the service, and take note where more was charged than was held."""
         if (credits_ or 0) > (record.credits or 0):
             self._hear_price(record, credits_)
-            await self._crew.purse.write()  # what is held for others first: the row itself can wait for company
+        await self._crew.purse.write()  # what is held for others first: the row itself can wait for company
         return await self._scribe.move(record, Rendered(credits_))
 
     async def _adopt(self, record: Record, generation_id: str, credits_: int | None) -> Record:

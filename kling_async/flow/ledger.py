@@ -222,7 +222,7 @@ class Ledger:
                 return
             if isinstance(event, Rendered):
                 self._hear_price(record, event.credits)
-                await self.purse.write()  # what is held for others first: the row itself can wait for company
+            await self.purse.write()  # what is held for others first: the row itself may wait for company
             await self.scribe.move(record, event)
 
     async def stored(self, file: VideoFile) -> None:

@@ -32,8 +32,8 @@ _RUNNING: Final = frozenset(
 )
 FINISHED: Final = frozenset({"completed", "succeeded"})
 """What the service says of a finished generation, whether it gives a link to its video or not."""
-_NO_USAGE: Final = Usage()
 _FAILED: Final = frozenset({"error", "failed", "cancelled", "canceled", "expired"})
+_NO_USAGE: Final = Usage()
 
 
 @frozen
